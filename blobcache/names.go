@@ -131,7 +131,8 @@ func (n *Names) RemoveTag(repo, tag string) error {
 	return n.remove(k)
 }
 
-// Tags returns the tags of a repository that are on this disk, in order.
+// Tags returns the tags of a repository that are on this disk, in order, or an
+// error that wraps fs.ErrNotExist if it never had one.
 func (n *Names) Tags(repo string) ([]string, error) {
 	if err := checkRepository(repo); err != nil {
 		return nil, err
@@ -142,10 +143,13 @@ func (n *Names) Tags(repo string) ([]string, error) {
 	}
 	var tags []string
 	for _, e := range entries {
-		if !manifest.ValidTag(e.Name()) {
-			continue
+		k, err := tagKey(repo, e.Name())
+		if err == nil {
+			// Past the memory, which a repository of thousands of tags
+			// would fill.
+			_, err = readLink(n.path(k), k)
 		}
-		if _, err := n.Tag(repo, e.Name()); err == nil {
+		if err == nil {
 			tags = append(tags, e.Name())
 		}
 	}

@@ -24,8 +24,8 @@ func TestNamesAreKilled(t *testing.T) {
 	}
 	n, err := OpenNames(dir, nil)
 	for i := 0; err == nil; i++ {
-		if err = n.SetTag("a/b", "v1", content(i), noon); err == nil {
-			err = n.LinkLayer("a/b", content(i))
+		if err = n.SetTag("a/b", "v1", numberedDigest(i), atNoon); err == nil {
+			err = n.LinkLayer("a/b", numberedDigest(i))
 		}
 		fmt.Println("done", i)
 	}
@@ -58,15 +58,15 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		// What it was doing when it died may be done or not, nothing in between.
 		h.restart()
 		got, err := h.Tag("a/b", "v1")
-		if err != nil || got.Digest != content(last) && got.Digest != content(last+1) || !got.Confirmed.Equal(noon) {
+		if err != nil || got.Digest != numberedDigest(last) && got.Digest != numberedDigest(last+1) || !got.Confirmed.Equal(atNoon) {
 			t.Errorf("after %d: %v, %v", last, got, err)
 		}
 		for i := range last + 1 {
-			if !h.HasLayer("a/b", content(i)) {
+			if !h.HasLayer("a/b", numberedDigest(i)) {
 				t.Errorf("after %d: link %d is gone", last, i)
 			}
 		}
-		h.must(h.SetTag("a/b", "v1", content(0), noon.Add(time.Hour)))
-		h.wantTag("a/b", "v1", content(0), noon.Add(time.Hour))
+		h.must(h.SetTag("a/b", "v1", numberedDigest(0), atNoon.Add(time.Hour)))
+		h.wantTag("a/b", "v1", numberedDigest(0), atNoon.Add(time.Hour))
 	}
 }

@@ -119,7 +119,7 @@ func (n *Names) SetTag(repo, tag string, d manifest.Digest, confirmed time.Time)
 		}
 		// The file went away under us: write it anew.
 	}
-	return n.put(k, v)
+	return n.putLink(k, v)
 }
 
 // RemoveTag forgets a tag; one that is not there is no error.
@@ -183,6 +183,9 @@ func (n *Names) UnlinkLayer(repo string, d manifest.Digest) error {
 }
 
 // SetOwn remembers whether the bucket has a repository of its own by this name.
+// That it has none is true of every name that a stranger makes up, so it is
+// written down only when there is a link to go with it, of this repository or of
+// the one by the same name at an upstream; until then it is memory.
 func (n *Names) SetOwn(repo string, own bool) error {
 	k, err := ownKey(repo)
 	if err != nil {
@@ -193,6 +196,10 @@ func (n *Names) SetOwn(repo string, own bool) error {
 	}
 	n.write.Lock()
 	defer n.write.Unlock()
+	if _, err := os.Lstat(filepath.Dir(n.path(k))); err != nil && !own {
+		n.remember(k, linkValue{})
+		return nil
+	}
 	return n.put(k, linkValue{own: own})
 }
 
@@ -216,7 +223,7 @@ func (n *Names) link(kind linkKind, repo string, d manifest.Digest) error {
 	}
 	n.write.Lock()
 	defer n.write.Unlock()
-	return n.put(k, linkValue{digest: d})
+	return n.putLink(k, linkValue{digest: d})
 }
 
 func (n *Names) has(kind linkKind, repo string, d manifest.Digest) bool {

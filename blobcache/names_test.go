@@ -223,20 +223,45 @@ func TestLinksOutliveRestart(t *testing.T) {
 	h.wantToldTheTruth()
 }
 
+func (h *namesTester) wantOwn(repo string, own, known bool) {
+	h.t.Helper()
+	if gotOwn, gotKnown := h.Own(repo); gotOwn != own || gotKnown != known {
+		h.t.Errorf("%s: own %v, known %v; want %v, %v", repo, gotOwn, gotKnown, own, known)
+	}
+}
+
 func TestOwnIsRemembered(t *testing.T) {
 	h := newNamesTester(t)
-	if _, known := h.Own("a/b"); known {
-		t.Error("known without having been told")
-	}
-	for _, want := range []bool{false, true, true, false} {
+	h.wantOwn("a/b", false, false)
+	for _, want := range []bool{true, false, true, true} {
 		h.must(h.SetOwn("a/b", want))
 		for range 2 {
-			if own, known := h.Own("a/b"); own != want || !known {
-				t.Errorf("own %v, known %v, want %v", own, known, want)
-			}
+			h.wantOwn("a/b", want, true)
 			h.restart()
 		}
 	}
+	h.wantToldTheTruth()
+}
+
+// A name that is nowhere costs no disk; one that is pulled is known after a
+// restart, when the bucket cannot be asked.
+func TestNotOwnIsWrittenDownWithTheFirstLink(t *testing.T) {
+	h := newNamesTester(t)
+	for i := range 100 {
+		h.must(h.SetOwn(fmt.Sprintf("made/up%d", i), false))
+		h.wantOwn(fmt.Sprintf("made/up%d", i), false, true)
+	}
+	if entries, err := os.ReadDir(h.file()); err != nil || len(entries) != 0 {
+		t.Errorf("something was written: %v, %v", entries, err)
+	}
+	h.must(h.SetOwn("some/app", false))
+	h.must(h.SetTag("docker.io/some/app", "v1", numberedDigest(1), atNoon))
+	h.must(h.SetOwn("other/app", false))
+	h.must(h.LinkLayer("other/app", numberedDigest(1)))
+	h.restart()
+	h.wantOwn("some/app", false, true)
+	h.wantOwn("other/app", false, true)
+	h.wantOwn("made/up1", false, false)
 	h.wantToldTheTruth()
 }
 

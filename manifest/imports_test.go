@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"registryd":          {"manifest", "blobcache", "registryd/upstream"},
 	"warmup":             {"manifest"},
 	"loadtest":           {"manifest"},
-	"cmd/registryd":      {"manifest", "systemd", "blobcache", "s3store", "registryd", "registryd/upstream", "warmup", "loadtest"},
+	"cmd":                {"manifest", "systemd", "blobcache", "s3store", "registryd", "registryd/upstream", "warmup", "loadtest"},
 }
 
 // A goPackage is what go list tells of one.

@@ -55,7 +55,7 @@ func (p Policy) fresh(confirmed, now time.Time) bool {
 
 // match reports whether the rule speaks of the tag.
 func (r TagRule) match(repo Repository, tag string) bool {
-	if r.Upstream != repo.Upstream {
+	if r.Upstream != repo.Name.Host {
 		return false
 	}
 	if r.Match == "" || r.Match == "*" {
@@ -64,7 +64,7 @@ func (r TagRule) match(repo Repository, tag string) bool {
 	if ok, _ := path.Match(r.Match, tag); ok {
 		return true
 	}
-	ok, _ := path.Match(r.Match, repo.Path+":"+tag)
+	ok, _ := path.Match(r.Match, repo.Name.Path+":"+tag)
 	return ok
 }
 
@@ -77,7 +77,7 @@ func (ps policies) of(repo Repository, tag string) Policy {
 			return r.Policy
 		}
 	}
-	if repo.Upstream == "" {
+	if repo.Name.IsOwn() {
 		return Policy{Mode: Always}
 	}
 	return DefaultPolicy

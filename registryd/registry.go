@@ -16,44 +16,36 @@ package registryd
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
-// Options says what a Registry is made of. Cache is required.
+// Options says what a Registry is made of. Names and Cache are required.
 type Options struct {
+	Names     *manifest.Names
 	Cache     *blobcache.Cache
 	Store     Store               // the bucket; nil if there is none
 	Mirror    bool                // write what upstreams gave to the bucket too
 	Upstreams map[string]Upstream // by the name under which mirrored repositories lie: "docker.io"
 	// Policies are asked in order, the first that matches counts; the tags of
-	// which none speaks have DefaultPolicy, own ones OwnPolicy.
+	// which none speaks have DefaultPolicy, own ones are asked for always.
 	Policies []TagRule
 	// PendingFile is where write-backs that the bucket did not take yet outlive
 	// a restart; empty: they do not.
 	PendingFile string
-	Log         *slog.Logger     // nil: nothing is logged
-	Now         func() time.Time // nil: time.Now
+	Log         *slog.Logger // nil: nothing is logged
 }
 
-// A Repository is a resolved name: one of the bucket's own if Upstream is empty,
-// else one that the upstream of that name has.
+// A Repository is a resolved name.
 type Repository struct {
-	Upstream string
-	Path     string // "team/app", "library/debian": as the upstream knows it
-	Why      string // in words for a person
+	Name manifest.Name
+	Why  string // in words for a person
 }
 
 // String returns the name under which the repository lies in the bucket and on
 // the disk: "team/app", "docker.io/library/debian".
-func (r Repository) String() string {
-	if r.Upstream == "" {
-		return r.Path
-	}
-	return r.Upstream + "/" + r.Path
-}
+func (r Repository) String() string { return r.Name.String() }
 
 // Registry answers for all repositories. Its methods may be called from any
 // number of goroutines. Close it.

@@ -82,3 +82,19 @@ func (ps policies) of(repo Repository, tag string) Policy {
 	}
 	return DefaultPolicy
 }
+
+// backoff returns for how long a source that failed is not asked again.
+func (p Policy) backoff() time.Duration {
+	if t := p.ttl(); t >= 0 {
+		return min(t, maxBackoff)
+	}
+	return maxBackoff
+}
+
+// refusalTTL returns for how long a refusal counts at most.
+func (p Policy) refusalTTL() time.Duration {
+	if t := p.ttl(); t >= 0 {
+		return min(t, maxRefusal)
+	}
+	return maxRefusal
+}

@@ -35,48 +35,41 @@ func (g *Registry) blob(ctx context.Context, repo Repository, d manifest.Digest,
 			return h, nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	until := time.Now().Add(answerLimit)
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	var err error
 	if !proven {
-		err := g.proveCheaply(ctx, repo, d)
-		switch {
-		case err == nil:
+		if err = g.proveCheaply(ctx, repo, d, until); err == nil {
 			size, proven = g.named.size(name, d)
-		case repo.Name.IsOwn():
+		} else if repo.Name.IsOwn() {
 			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 		}
 	}
-	h, err := g.disk.Get(ctx, d, blobcache.Want{Size: size, Offset: off, Origin: name, Sources: g.sources(repo, d, proven)})
+	want := blobcache.Want{Size: size, Offset: off, Origin: name, Sources: g.sources(repo, d, proven)}
+	h, err := g.disk.Get(ctx, d, want)
+	if !proven && (err == nil || !answered(err)) {
+		// Either this joined somebody's fill, which proves nothing, or the
+		// upstream is out and the bucket deserves more patience.
+		if perr := g.proveBlob(ctx, repo, d, until); perr != nil {
+			if err == nil {
+				h.Close()
+			}
+			return nil, fmt.Errorf("blob %s of %s: %w", d, name, perr)
+		}
+		if err != nil && g.bucket != nil {
+			want.Sources = g.sources(repo, d, true)
+			h, err = g.disk.Get(ctx, d, want)
+		}
+	}
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errLate
 		}
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
-	if _, proven = g.named.size(name, d); !proven {
-		if err := g.proveBlob(ctx, repo, d, time.Now().Add(answerLimit)); err != nil {
-			h.Close()
-			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
-		}
-	}
 	g.served(name, d)
 	return h, nil
-}
-
-// proveCheaply looks for a proof without the upstream: on this disk and, unless
-// it is slow, in the bucket.
-func (g *Registry) proveCheaply(ctx context.Context, repo Repository, d manifest.Digest) error {
-	f := g.cheapProofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
-		none := func(context.Context, Repository, manifest.Digest) error { return fs.ErrNotExist }
-		bucket := none
-		if g.bucket != nil {
-			bucket = g.bucketHasLayer
-		}
-		err := g.prove(ctx, Repository{Name: repo.Name}, d, g.links.HasLayer, bucket, none)
-		return struct{}{}, err
-	})
-	_, err := f.wait(ctx, time.Now().Add(answerLimit))
-	return err
 }
 
 // served remembers on disk that a repository has the blob, once an entry of

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"time"
 
-	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
@@ -87,13 +86,11 @@ func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest)
 		}
 		return g.fetch(ctx, repo, d)
 	}
-	if err := g.prove(ctx, repo, d, g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest); err != nil {
+	if err := g.prove(ctx, repo, d, g.ofManifest()); err != nil {
 		return loaded{}, err
 	}
 	g.named.addManifest(repo.String(), m)
-	if err := g.links.LinkManifest(repo.String(), d); err != nil {
-		g.log.Warn("manifest not linked on disk", "repository", repo, "digest", d, "err", err)
-	}
+	g.linkManifest(repo.String(), d)
 	g.arrived(repo, d)
 	return loaded{m, SourceDisk}, nil
 }
@@ -140,13 +137,10 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) string {
 	name := repo.String()
 	err := g.disk.Put(m.Digest, bytes.NewReader(m.Body), int64(len(m.Body)))
-	switch {
-	case err == nil:
-		if err := g.links.LinkManifest(name, m.Digest); err != nil {
-			g.log.Warn("manifest not linked on disk", "repository", name, "digest", m.Digest, "err", err)
-		}
-	case !errors.Is(err, blobcache.ErrNoRoom):
-		g.log.Warn("manifest not kept on disk", "digest", m.Digest, "err", err)
+	if err == nil {
+		g.linkManifest(name, m.Digest)
+	} else {
+		g.log.Debug("manifest not kept on disk", "digest", m.Digest, "err", err)
 	}
 	g.parsed.Add(m)
 	g.named.addManifest(name, m)
@@ -158,6 +152,13 @@ func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) str
 	}
 	g.arrived(repo, m.Digest)
 	return SourceFill
+}
+
+// linkManifest remembers on disk that repo has d.
+func (g *Registry) linkManifest(repo string, d manifest.Digest) {
+	if err := g.links.LinkManifest(repo, d); err != nil {
+		g.log.Warn("manifest not linked on disk", "repository", repo, "digest", d, "err", err)
+	}
 }
 
 // onDisk returns a manifest that is complete on this disk, from memory if it was
@@ -190,4 +191,3 @@ func (g *Registry) onDisk(d manifest.Digest) (*manifest.Manifest, error) {
 	g.parsed.Add(m)
 	return m, nil
 }
-

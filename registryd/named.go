@@ -26,11 +26,7 @@ type named struct {
 }
 
 func newNamed() *named {
-	c, err := lru.New[content, int64](maxNamed)
-	if err != nil {
-		panic(err) // it refuses only a size below 1
-	}
-	return &named{c}
+	return &named{newLRU[content, int64](maxNamed)}
 }
 
 // size returns the size of d in bytes, -1 if it is not known, and whether repo is

@@ -34,6 +34,17 @@ type TagRule struct {
 	Policy Policy
 }
 
+// String returns the policy as the configuration has it: "ttl 1m0s".
+func (p Policy) String() string {
+	switch p.Mode {
+	case "":
+		return string(Always)
+	case TTL:
+		return string(TTL) + " " + p.TTL.String()
+	}
+	return string(p.Mode)
+}
+
 // ttl returns for how long a confirmation counts; forever is negative.
 func (p Policy) ttl() time.Duration {
 	switch p.Mode {

@@ -14,6 +14,22 @@ import (
 // search of a digest.
 const maxScannedTags = 256
 
+// evidence is who can testify that a repository has a digest, beside the
+// manifests on this disk.
+type evidence struct {
+	link     func(repo string, d manifest.Digest) bool
+	bucket   func(context.Context, Repository, manifest.Digest) error
+	upstream func(context.Context, Repository, manifest.Digest) error
+}
+
+func (g *Registry) ofManifest() evidence {
+	return evidence{g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest}
+}
+
+func (g *Registry) ofBlob() evidence {
+	return evidence{g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob}
+}
+
 // prove returns nil if d may be served under repo: a manifest on this disk names
 // it there, or a link here remembers that it was proven, or the bucket has a link,
 // or the upstream gives it there. What is on this disk because another repository
@@ -21,38 +37,41 @@ const maxScannedTags = 256
 //
 // An error wraps fs.ErrNotExist or fs.ErrPermission as the upstream said, or is
 // an outage if nobody could be asked who might have known.
-func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest,
-	here func(string, manifest.Digest) bool,
-	bucket, upstream func(context.Context, Repository, manifest.Digest) error) error {
-	name := repo.String()
-	if _, ok := g.named.size(name, d); ok {
-		return nil
-	}
-	if here(name, d) {
-		g.named.add(name, d, -1)
-		return nil
-	}
-	g.scan(name)
-	if _, ok := g.named.size(name, d); ok {
+func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest, e evidence) error {
+	if g.provenHere(repo.String(), d, e) {
 		return nil
 	}
 	var err error
 	switch o := g.origins[repo.Name.Host]; {
 	case g.bucket == nil && o == nil:
-		err = fmt.Errorf("nothing names %s in %s: %w", d, name, fs.ErrNotExist)
+		err = fmt.Errorf("nothing names it there: %w", fs.ErrNotExist)
 	case o == nil:
-		err = bucket(ctx, repo, d)
+		err = e.bucket(ctx, repo, d)
 	case g.bucket == nil:
-		err = upstream(ctx, repo, d)
+		err = e.upstream(ctx, repo, d)
 	default:
 		_, err = staggered(ctx, g.bg, g.bucket.store.Patience(),
-			func(ctx context.Context) (struct{}, error) { return struct{}{}, bucket(ctx, repo, d) },
-			func(ctx context.Context) (struct{}, error) { return struct{}{}, upstream(ctx, repo, d) })
+			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.bucket(ctx, repo, d) },
+			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.upstream(ctx, repo, d) })
 	}
 	if err == nil {
-		g.named.add(name, d, -1)
+		g.named.add(repo.String(), d, -1)
 	}
 	return err
+}
+
+// provenHere is prove without a network.
+func (g *Registry) provenHere(repo string, d manifest.Digest, e evidence) bool {
+	if _, ok := g.named.size(repo, d); ok {
+		return true
+	}
+	if e.link(repo, d) {
+		g.named.add(repo, d, -1)
+		return true
+	}
+	g.scan(repo)
+	_, ok := g.named.size(repo, d)
+	return ok
 }
 
 // scan notes what the manifests on this disk name that the tags of repo stand
@@ -128,12 +147,38 @@ func (g *Registry) probe(ctx context.Context, repo Repository, d manifest.Digest
 
 // proveBlob is prove for a blob, once for all who ask at once.
 func (g *Registry) proveBlob(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) error {
+	if _, ok := g.named.size(repo.String(), d); ok {
+		return nil
+	}
 	f := g.proofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
-		err := g.prove(ctx, repo, d, g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob)
-		if err == nil {
-			g.linkLayer(repo.String(), d)
+		return struct{}{}, g.prove(ctx, repo, d, g.ofBlob())
+	})
+	_, err := f.wait(ctx, until)
+	return err
+}
+
+// proveCheaply is proveBlob without the upstream, where there is one, and asks
+// the bucket no longer than its patience: the fill from the upstream is a proof
+// too.
+func (g *Registry) proveCheaply(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) error {
+	if g.origins[repo.Name.Host] == nil {
+		return g.proveBlob(ctx, repo, d, until)
+	}
+	f := g.cheapProofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
+		var none struct{}
+		if g.provenHere(repo.String(), d, g.ofBlob()) {
+			return none, nil
 		}
-		return struct{}{}, err
+		if g.bucket == nil {
+			return none, fs.ErrNotExist
+		}
+		ctx, cancel := context.WithTimeout(ctx, g.bucket.store.Patience())
+		defer cancel()
+		err := g.bucketHasLayer(ctx, repo, d)
+		if err == nil {
+			g.named.add(repo.String(), d, -1)
+		}
+		return none, err
 	})
 	_, err := f.wait(ctx, until)
 	return err

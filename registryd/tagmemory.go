@@ -46,11 +46,7 @@ type tagMemory struct {
 }
 
 func newTagMemory(l links) *tagMemory {
-	lru, err := simplelru.NewLRU[tagKey, known](maxTags, nil)
-	if err != nil {
-		panic(err) // it refuses only a size below 1
-	}
-	return &tagMemory{links: l, lru: lru}
+	return &tagMemory{links: l, lru: newSimpleLRU[tagKey, known](maxTags)}
 }
 
 // get returns what is known of a tag; it reads the disk once.
@@ -139,6 +135,13 @@ func (t *tagMemory) fail(key tagKey, err error, backoff time.Duration) known {
 	})
 }
 
+// forget drops what memory knows of a tag.
+func (t *tagMemory) forget(key tagKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lru.Remove(key)
+}
+
 // keep notes that the tag's link on disk says d.
 func (t *tagMemory) keep(key tagKey, d manifest.Digest) {
 	t.update(key, func(k *known) {
@@ -146,6 +149,15 @@ func (t *tagMemory) keep(key tagKey, d manifest.Digest) {
 			k.kept, k.before = true, manifest.Digest{}
 		}
 	})
+}
+
+// newSimpleLRU returns a cache without a lock, of at most size entries.
+func newSimpleLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
+	c, err := simplelru.NewLRU[K, V](size, nil)
+	if err != nil {
+		panic(err) // it refuses only a size below 1
+	}
+	return c
 }
 
 // maxAwaited bounds the manifests that tags wait for.
@@ -164,11 +176,7 @@ type awaited struct {
 const maxTagsAwaiting = 16
 
 func newAwaited() *awaited {
-	lru, err := simplelru.NewLRU[content, []string](maxAwaited, nil)
-	if err != nil {
-		panic(err) // it refuses only a size below 1
-	}
-	return &awaited{tags: lru}
+	return &awaited{tags: newSimpleLRU[content, []string](maxAwaited)}
 }
 
 // add has tag wait for the manifest d of repo.

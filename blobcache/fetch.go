@@ -232,7 +232,7 @@ func (f *fill) makeRoom(s span, cl *claim) error {
 	need := f.roomed.gap(s.off, min(max(s.off+roomStep, s.end), cl.end))
 	n := roundUp(need.len())
 	if f.taken == 0 {
-		n += slack
+		n += slack(f.size)
 	}
 	promised := min(n, f.promised)
 	f.mu.Unlock()

@@ -135,7 +135,7 @@ func (f *fill) begin() error {
 func (f *fill) sized() error {
 	f.mu.Lock()
 	size, landed := f.size, append(spans(nil), f.landed...)
-	need := max(0, size-landed.sum()+slack) - f.promised
+	need := max(0, size-landed.sum()+slack(size)) - f.promised
 	f.mu.Unlock()
 	_, held, _ := f.c.index.sums()
 	if err := f.c.ledger.promise(need, held); err != nil {
@@ -153,9 +153,12 @@ func (f *fill) sized() error {
 	return nil
 }
 
-// slack is what a partial file may take beyond its bytes: its map, and the file
-// system's own block for the extents of a file written in many places.
-const slack = 16 << 10
+// slack is what a partial file of size bytes may take beyond them: its map, of
+// recordSize bytes each mapStep, and the file system's own blocks for the extents of
+// a file written in many places.
+func slack(size int64) int64 {
+	return 16<<10 + roundUp(max(size, 0)/mapStep*recordSize*2)
+}
 
 // fetchAll keeps fetches running until the blob is verified, and waits until they
 // have ended. The error is why it could not be.

@@ -82,6 +82,7 @@ type Client struct {
 	cfg       Config
 	base      *url.URL // no slash at its path's end
 	transport *http.Transport
+	guard     *guard
 	auth      *authorizer
 	slots     chan struct{} // nil without a bound
 	status    statusKeeper
@@ -124,11 +125,11 @@ func New(cfg Config) (*Client, error) {
 			return problem("ca file: %w", err)
 		}
 	}
-	c := &Client{cfg: cfg, base: base, links: newLinks(), kept: newKeptBodies()}
-	guard := newGuard(base, cfg.AuthHosts, http.ProxyFromEnvironment)
+	c := &Client{cfg: cfg, base: base, links: newLinks(), kept: newKeptBodies(),
+		guard: newGuard(base, cfg.AuthHosts, http.ProxyFromEnvironment)}
 	c.transport = &http.Transport{
-		Proxy:                  guard.proxy,
-		DialContext:            guard.dial,
+		Proxy:                  c.guard.proxy,
+		DialContext:            c.guard.dial,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  cfg.HeaderTimeout,

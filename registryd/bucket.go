@@ -37,8 +37,8 @@ type bucket struct {
 	rests    time.Time  // until then nobody asks
 }
 
-// ask calls f unless the bucket rests, and notes how it went.
-func ask[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
+// askBucket calls f unless the bucket rests, and notes how it went.
+func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
 	if b.resting() {
 		var none V
 		return none, errBucketRests
@@ -99,28 +99,28 @@ func (b *bucket) status(s *StoreStatus) {
 }
 
 func (b *bucket) tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
-	return ask(ctx, b, func(ctx context.Context) (manifest.Digest, error) { return b.store.Tag(ctx, repo, tag) })
+	return askBucket(ctx, b, func(ctx context.Context) (manifest.Digest, error) { return b.store.Tag(ctx, repo, tag) })
 }
 
 func (b *bucket) exists(ctx context.Context, repo string) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.Exists(ctx, repo) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.Exists(ctx, repo) })
 }
 
 func (b *bucket) hasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
 }
 
 func (b *bucket) hasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
 }
 
 func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error) {
-	return ask(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
 }
 
 // manifest reads a manifest and checks that it is the one.
 func (b *bucket) manifest(ctx context.Context, repo string, d manifest.Digest) (*manifest.Manifest, error) {
-	body, err := ask(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
+	body, err := askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
 	if err != nil {
 		return nil, err
 	}

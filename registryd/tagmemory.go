@@ -130,7 +130,7 @@ func (t *tagMemory) fail(key tagKey, err error, backoff time.Duration) known {
 		k.trouble = err
 		// Of a tag of which nothing is known the source is asked again at
 		// once, unless it said how long to wait.
-		if backoff = max(backoff, retryAfter(err)); !k.digest.IsZero() || retryAfter(err) > 0 {
+		if backoff = max(backoff, restFor(err)); !k.digest.IsZero() || restFor(err) > 0 {
 			k.retry = time.Now().Add(backoff)
 		}
 	})

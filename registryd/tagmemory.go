@@ -24,7 +24,7 @@ type known struct {
 	size      int64           // of digest, in bytes, 0 if not said
 	confirmed time.Time       // when the source last said so; zero: not yet
 	kept      bool            // digest's manifest is on this disk, and the tag's link says so too
-	before    manifest.Digest // the last one that was kept, if digest is not
+	before    manifest.Digest // the one kept before digest, if any
 
 	// refusal is the source's last answer, if it was one that there is no such
 	// tag or that it is not for us. From then on only a new answer makes the tag
@@ -147,7 +147,7 @@ func (t *tagMemory) forget(key tagKey) {
 func (t *tagMemory) keep(key tagKey, d manifest.Digest) {
 	t.update(key, func(k *known) {
 		if k.digest == d {
-			k.kept, k.before = true, manifest.Digest{}
+			k.kept = true
 		}
 	})
 }

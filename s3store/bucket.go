@@ -73,11 +73,11 @@ type Bucket interface {
 	// and deletes (measured).
 	Delete(ctx context.Context, key string) error
 
-	// List returns the objects whose keys begin with prefix and are greater than
-	// after, in the order of their bytes, at most max (1 to 1,000) entries. With
-	// delimiter "/" the keys that have it after the prefix are rolled up into
-	// Prefixes, which count as entries; the only other delimiter is "". Pass
-	// Page.Next as after to go on.
+	// List returns the objects whose keys begin with prefix, in the order of their
+	// bytes. With delimiter "/" the keys that have it after the prefix are rolled
+	// up into Prefixes; the only other delimiter is "". Objects and Prefixes are
+	// entries alike: at most max of them (1 to 1,000) come back, all greater than
+	// after. Pass Page.Next as after to go on.
 	List(ctx context.Context, prefix, delimiter, after string, max int) (Page, error)
 
 	// CreateMultipart begins an object that is sent in parts. Nothing is visible

@@ -63,11 +63,21 @@ func (e *Error) Unwrap() []error {
 //
 // conditional tells which 409 is meant: a conflict with another conditional
 // write, or an operation that is under way.
-func newError(op, key string, status int, code string, conditional bool, cause error) *Error {
+//
+// Whether the caller gave up is asked of its context: errors of net and net/http
+// claim to be context.DeadlineExceeded when it was their own timer that ran out.
+func newError(ctx context.Context, op, key string, status int, code string, conditional bool, cause error) *Error {
 	e := &Error{Op: op, Key: key, Status: status, Code: code, Err: cause}
+	gone := ctx.Err()
 	switch {
-	case errors.Is(cause, context.Canceled), errors.Is(cause, context.DeadlineExceeded):
-		// The caller gave up; the store is not to blame.
+	case gone != nil && !errors.Is(cause, gone):
+		e.Err = errors.Join(gone, cause)
+	case gone == nil && (errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled)):
+		e.Err = errors.New(cause.Error())
+	}
+	switch {
+	case gone != nil:
+		// Not the store's fault, and nobody is left to try again for.
 	case status == 0, status < 300:
 		// No answer, or one whose body broke or contradicted its status.
 		e.Retry = true

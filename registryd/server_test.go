@@ -93,9 +93,17 @@ func (h *tester) settled(n, waiting int) {
 	h.Fatalf("%d connections, %d waiting; want %d and %d", open, queue, n, waiting)
 }
 
+// limit sets how many connections the server may have.
+func (h *tester) limit(n int) {
+	cs := h.server.conns
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.limit = n
+}
+
 func TestAboveTheLimitTheLongestIdleIsClosed(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
-	h.server.conns.limit = 3
+	h.limit(3)
 	a, b, c := h.dial(), h.dial(), h.dial()
 	for _, each := range []*client{a, b, c} {
 		each.ping()
@@ -113,7 +121,7 @@ func TestAboveTheLimitTheLongestIdleIsClosed(t *testing.T) {
 
 func TestWhoIsBeingAnsweredIsNeverClosed(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
-	h.server.conns.limit = 2
+	h.limit(2)
 	gate := make(chan struct{})
 	body := pattern(1000)
 	digest := h.fill(&fillHold{body: body, size: 1000, gate: gate})
@@ -137,7 +145,7 @@ func TestWhoIsBeingAnsweredIsNeverClosed(t *testing.T) {
 
 func TestHalfOpenRequestsAndIdleConnectionsDoNotHurtOthers(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
-	h.server.conns.limit = 300
+	h.limit(300)
 	h.manifest("a/b", "t", "{}")
 	for i := range 1000 {
 		c := h.dial()

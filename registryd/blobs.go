@@ -1,0 +1,102 @@
+package registryd
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+)
+
+// blob answers with a blob: from its file if it is complete here, else as it
+// lands.
+func (h *Handler) blob(w *response, r *http.Request, t target, ns string, repo Repository) error {
+	w.digest = t.digest
+	etag := `"` + t.digest.String() + `"`
+	if r.Method == http.MethodHead || noneMatch(r, etag) {
+		return h.statBlob(w, r, t, repo)
+	}
+	rng, kind := parseRange(rangeHeader(r, etag))
+	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start())
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	c := newContentHeaders(octetStream[0], t.digest, b.Size())
+	w.setContent(c, b.Source(), cacheControl)
+	if f := b.File(); f != nil {
+		if b.Size() <= maxSmallBlob {
+			h.small.keep(smallKey{t.name, ns, t.digest}, f, c, w.start)
+		}
+		return h.serveContent(w, r, c, b.Size(), f)
+	}
+	return h.follow(w, r, b, c, rng, kind)
+}
+
+// statBlob answers without a body, and without fetching the blob.
+func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Repository) error {
+	size, source, err := h.contents.StatBlob(r.Context(), repo, t.digest)
+	if err != nil {
+		return err
+	}
+	c := newContentHeaders(octetStream[0], t.digest, size)
+	w.setContent(c, source, cacheControl)
+	if noneMatch(r, c.etag[0]) {
+		delete(w.Header(), "Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.setLength(c)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// follow answers from a fill that is under way. Status and headers say exactly
+// what will come and leave with the first byte, or when there is none to send
+// yet; what goes wrong until then is an error like any other, and what goes wrong
+// later breaks the connection: a body must never end as if it were whole, and
+// nothing may follow it.
+//
+// Of several ranges none is served: all of the body is a right answer to that,
+// and the blob is going to be here.
+func (h *Handler) follow(w *response, r *http.Request, b hold, c *contentHeaders, rng byteRange, kind rangeKind) error {
+	off, n, status := int64(0), b.Size(), http.StatusOK
+	if kind == rangeOne && b.Size() >= 0 {
+		var ok bool
+		if off, n, ok = rng.within(b.Size()); ok {
+			status = http.StatusPartialContent
+			w.Header().Set("Content-Range", contentRange(off, n, b.Size()))
+		} else if b.Size() > 0 {
+			return beyond(b.Size())
+		} else {
+			off, n = 0, 0
+		}
+	}
+	if n >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+	}
+	w.hold(status)
+	err := b.CopyRange(r.Context(), w, off, n)
+	if err == nil {
+		w.commit() // of an empty body
+		return nil
+	}
+	if !w.committed() {
+		return err
+	}
+	w.err = err
+	panic(http.ErrAbortHandler)
+}
+
+// A beyondError is a range of which no byte exists.
+type beyondError struct {
+	errcode.Error
+	size int64
+}
+
+func (e beyondError) Unwrap() error { return e.Error }
+
+// beyond is the error for a range that starts behind the end of size bytes.
+func beyond(size int64) error {
+	return beyondError{errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("no byte of this range exists: the blob has %d", size)), size}
+}

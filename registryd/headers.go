@@ -1,0 +1,130 @@
+package registryd
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"hostlocal/manifest"
+)
+
+// Header values that never change. A header's value is a slice: these are shared
+// by all answers, and net/http only reads them.
+var (
+	apiVersion   = []string{"registry/2.0"}
+	octetStream  = []string{"application/octet-stream"}
+	jsonType     = []string{"application/json"}
+	acceptRanges = []string{"bytes"}
+	// What a digest names never changes, but who may have it does, so a cache
+	// between us and the client (a proxy on the host, if any) must not answer for us.
+	cacheControl = []string{"private, max-age=31536000, immutable"}
+	// A tag moves.
+	cacheNever = []string{"no-cache"}
+
+	sourceValues = map[string][]string{
+		SourceDisk: {SourceDisk}, SourceFill: {SourceFill}, SourceStore: {SourceStore}, SourceUpstream: {SourceUpstream},
+	}
+)
+
+// contentHeaders are the header values that follow from a digest, built once.
+type contentHeaders struct {
+	mediaType, digest, etag, length []string
+}
+
+func newContentHeaders(mediaType string, d manifest.Digest, size int64) *contentHeaders {
+	v := [4]string{mediaType, d.String(), `"` + d.String() + `"`}
+	c := &contentHeaders{digest: v[1:2:2], etag: v[2:3:3], mediaType: v[0:1:1]}
+	if mediaType == octetStream[0] {
+		c.mediaType = octetStream
+	}
+	if size >= 0 {
+		v[3] = strconv.FormatInt(size, 10)
+		c.length = v[3:4:4]
+	}
+	return c
+}
+
+// setContent sets what every answer with content has. The length is set by
+// whoever sends the body: a range has another one.
+func (w *response) setContent(c *contentHeaders, source string, cache []string) {
+	h := w.Header()
+	h["Content-Type"] = c.mediaType
+	h["Docker-Content-Digest"] = c.digest
+	h["Etag"] = c.etag
+	h["Cache-Control"] = cache
+	h["Accept-Ranges"] = acceptRanges
+	h["Docker-Distribution-Api-Version"] = apiVersion
+	w.setSource(source)
+}
+
+// setSource says where the body comes from, to the client, the metrics and the
+// log.
+func (w *response) setSource(source string) {
+	w.source = source
+	w.Header()["X-Registryd-Source"] = sourceValues[source]
+}
+
+// maxHeaderSets bounds how many manifests' headers are remembered, at about
+// 500 bytes each: 2 MiB. A host that serves more images at once builds some of
+// them again, in a microsecond.
+const maxHeaderSets = 4096
+
+// headerCache remembers the headers of manifests.
+type headerCache struct {
+	sets *lru.Cache[manifest.Digest, *contentHeaders]
+}
+
+func newHeaderCache() headerCache {
+	c, err := lru.New[manifest.Digest, *contentHeaders](maxHeaderSets)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return headerCache{c}
+}
+
+// of returns the headers of a. What a HEAD of an upstream claims about bytes that
+// are not here is for this answer only: it may be wrong.
+func (hc headerCache) of(a Answer) *contentHeaders {
+	m := a.Manifest
+	if m.Body == nil {
+		return newContentHeaders(m.MediaType, m.Digest, a.Size)
+	}
+	if c, ok := hc.sets.Get(m.Digest); ok {
+		return c
+	}
+	c := newContentHeaders(m.MediaType, m.Digest, int64(len(m.Body)))
+	hc.sets.Add(m.Digest, c)
+	return c
+}
+
+// conditional reports whether the request is anything but a plain one for all of
+// the content: net/http's ServeContent knows what to do then.
+func conditional(r *http.Request) bool {
+	h := r.Header
+	return len(h["Range"]) > 0 || len(h["If-None-Match"]) > 0 || len(h["If-Match"]) > 0 ||
+		len(h["If-Modified-Since"]) > 0 || len(h["If-Unmodified-Since"]) > 0
+}
+
+// noneMatch reports whether If-None-Match names etag: the client has it.
+func noneMatch(r *http.Request, etag string) bool {
+	for _, line := range r.Header["If-None-Match"] {
+		for tag := range strings.SplitSeq(line, ",") {
+			tag = strings.TrimSpace(tag)
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rangeHeader is the Range header, unless If-Range makes it void: content that is
+// named by its digest never changes, so the only validator that counts is its ETag.
+func rangeHeader(r *http.Request, etag string) string {
+	if v := r.Header["If-Range"]; len(v) > 0 && strings.TrimSpace(v[0]) != etag {
+		return ""
+	}
+	return r.Header.Get("Range")
+}

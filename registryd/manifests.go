@@ -1,0 +1,73 @@
+package registryd
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"time"
+)
+
+// manifest answers with a manifest or an index: whole, in the one media type that
+// its bytes have, whatever Accept says. There is nothing to negotiate: what a
+// digest names has one form, and a client that does not take it says so better
+// than we could.
+func (h *Handler) manifest(w *response, r *http.Request, t target, repo Repository) error {
+	head := r.Method == http.MethodHead
+	a, err := h.contents.Manifest(r.Context(), repo, Ref{Tag: t.tag, Digest: t.digest}, head)
+	if err != nil {
+		return err
+	}
+	c := h.headers.of(a)
+	cache := cacheControl
+	if t.tag != "" {
+		cache = cacheNever
+	}
+	w.digest = a.Manifest.Digest
+	w.setContent(c, a.Source, cache)
+	if a.Warning != "" {
+		w.Header().Set("Warning", a.Warning)
+	}
+	switch {
+	case head && noneMatch(r, c.etag[0]):
+		w.WriteHeader(http.StatusNotModified)
+	case head:
+		w.setLength(c)
+		w.WriteHeader(http.StatusOK)
+	case conditional(r):
+		return h.serveContent(w, r, c, a.Size, bytes.NewReader(a.Manifest.Body))
+	default:
+		w.setLength(c)
+		w.Write(a.Manifest.Body) // a client that does not take it has left
+	}
+	return nil
+}
+
+// setLength sets the Content-Length of all of the content.
+func (w *response) setLength(c *contentHeaders) {
+	if c.length != nil {
+		w.Header()["Content-Length"] = c.length
+	}
+}
+
+// maxRanges bounds the ranges of one request: each costs a header in the answer,
+// and no client of registries asks for more than one.
+const maxRanges = 8
+
+// serveContent answers with content that is complete, by http.ServeContent:
+// ranges, conditions and, for a file, sendfile. What that would answer without
+// the form of the API is answered here first.
+func (h *Handler) serveContent(w *response, r *http.Request, c *contentHeaders, size int64, content io.ReadSeeker) error {
+	if header := rangeHeader(r, c.etag[0]); header != "" {
+		rng, kind := parseRange(header)
+		switch {
+		case kind == rangeNone, kind == rangeMany && bytes.Count([]byte(header), []byte{','}) >= maxRanges:
+			r.Header.Del("Range")
+		case kind == rangeOne:
+			if _, _, ok := rng.within(size); !ok && !noneMatch(r, c.etag[0]) {
+				return beyond(size)
+			}
+		}
+	}
+	http.ServeContent(w, r, "", time.Time{}, content)
+	return nil
+}

@@ -5,14 +5,8 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
-
-// hostPattern is a registry's name in an image name: a host as the distribution
-// reference grammar has it, which needs a dot, a port or to be localhost in order
-// not to be the first component of a path.
-var hostPattern = regexp.MustCompile(`^(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(\.[a-z0-9-]+)*:[0-9]+|\[[0-9a-f:]+\](:[0-9]+)?|localhost:[0-9]+)$`)
 
 // check adds to p what no value says by itself: what does not go together, and
 // what this host cannot do.
@@ -34,6 +28,7 @@ func (c *config) check(p *problems) {
 	}
 	c.checkStore(p)
 	c.checkUpstreams(p)
+	c.checkShared(p, c.listen)
 }
 
 // checkListeners checks that each address can be listened on, in principle.

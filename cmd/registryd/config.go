@@ -78,7 +78,7 @@ func (c *config) fields() []field {
 		{key: "store.s3.region", value: text{&c.store.s3.region}},
 		{key: "store.s3.client", value: oneOf{&c.store.s3.client, []string{"aws", "minio"}}},
 		{key: "store.s3.path_style", value: truth{&c.store.s3.pathStyle}},
-		{key: "default_upstream", value: text{&c.defaultName}},
+		{key: "default_upstream", value: word{&c.defaultName}},
 	}
 }
 

@@ -24,6 +24,9 @@ func newTester(t *testing.T) *tester {
 	t.Setenv("HOME", dir)
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("DOCKER_CONFIG", "")
+	t.Setenv("REGISTRY_AUTH_FILE", "")
 	return &tester{T: t, dir: dir}
 }
 
@@ -89,9 +92,8 @@ default_upstream: hub.test
 		`line 3: admin: "5001" is not an address; write host:port (127.0.0.1:5000, or :5000 for every interface) or unix:///path`,
 		`line 9: store.url: "ftp://x" is not a store; write s3://bucket/prefix or file:///folder`,
 		`line 11: upstreams.ghcr.io.url: is not an address; write https://ghcr.io`,
-		`line 12: upstreams: "Quay.io" is not a registry's name as images have it; write ghcr.io or registry.corp:5000, in lower case`,
 		`line 12: upstreams.Quay.io.tags: "[" is not a pattern; * stands for any letters and ? for one`,
-		`line 15: default_upstream: "hub.test" is not among the upstreams; add it there`,
+		`line 15: default_upstream "hub.test" is not among the upstreams; add it there, or leave default_upstream empty`,
 	)
 }
 
@@ -101,7 +103,7 @@ func TestWhatIsNotAConfigurationSaysWhere(t *testing.T) {
 		"- listen":                   `line 1: a configuration is keys with values, such as listen: 127.0.0.1:5000`,
 		"listen: a:1\nlisten: b:2":   `line 2: mapping key "listen" already defined at [1:1]`,
 		"names: &n [a]\nown: *n":     `line 1: names: YAML anchors, aliases and tags are not read here; write the value out` + "\n  " + `line 2: own: YAML anchors, aliases and tags are not read here; write the value out`,
-		"names: [a]\n---\nnames: []": `line 3: a second document starts here; put all keys into one`,
+		"names: [a.b]\n---\nnames: []": `line 3: a second document starts here; put all keys into one`,
 		"cache: {dir: }":             `line 1: cache.dir: is empty; write a value or remove the key`,
 		"names: [a: b]":              `line 1: names: takes a value, not keys of its own`,
 		"? [a]\n: b":                 "",
@@ -247,7 +249,7 @@ func denied(t *testing.T, dir string) string {
 func TestCredentialsAndAnOpenListenerDoNotGoTogether(t *testing.T) {
 	tt := newTester(t)
 	const upstreams = "\nupstreams:\n  ghcr.io: {username: me, password: secret"
-	const told = "line 3: upstreams.ghcr.io has credentials, and listen %s is open to others, who would pull with them; " +
+	const told = "line 3: upstreams.ghcr.io has credentials (its username), and %s is open to others, who would pull with them; " +
 		"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may"
 	for _, open := range []string{":5000", "0.0.0.0:5000", "[::]:5000", "10.0.0.1:5000"} {
 		tt.bad("listen: ['"+open+"', 127.0.0.1:5002]"+upstreams+"}", strings.Replace(told, "%s", open, 1))
@@ -256,6 +258,27 @@ func TestCredentialsAndAnOpenListenerDoNotGoTogether(t *testing.T) {
 	for _, closed := range []string{"127.0.0.1:5000", "[::1]:5000", "localhost:5000", "127.9.9.9:1", "unix:///run/r.sock", "[::ffff:127.0.0.1]:5000"} {
 		tt.good("listen: '" + closed + "'" + upstreams + "}")
 	}
+}
+
+func TestCredentialsOfTheDockerConfigurationCountToo(t *testing.T) {
+	tt := newTester(t)
+	docker := filepath.Join(tt.dir, ".docker")
+	if err := os.Mkdir(docker, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(docker, "config.json"), []byte(`{"auths": {"ghcr.io": {"auth": "bWU6c2VjcmV0"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tt.bad("listen: ':5000'\nupstreams:\n  ghcr.io: {}\n  quay.io: {}",
+		"line 3: upstreams.ghcr.io has credentials (of ghcr.io in the Docker configuration), and :5000 is open to others, who would pull with them; "+
+			"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may")
+}
+
+func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
+	newTester(t).bad("names: [hub.test]\nown: ['hub.test/*']\nupstreams:\n  hub.test: {hosts: [other.test]}\n  other.test: {}",
+		`line 3: "other.test" stands both for upstream hub.test and for upstream other.test; remove one`,
+		`line 3: "hub.test" stands both for upstream hub.test and for names (this registry); remove one`,
+		`line 2: own: "hub.test/*" can claim nothing, names that begin with hub.test are not bare; remove that part`)
 }
 
 func TestShownConfigurationIsReadBackTheSame(t *testing.T) {

@@ -54,8 +54,12 @@ func command() *cobra.Command {
 	loaded := func() (*config, []string, error) { return load(configFile(file), os.Environ()) }
 	root.AddCommand(
 		serveCommand(loaded),
-		versionCommand(),
+		statusCommand(loaded),
+		resolveCommand(loaded),
+		refreshCommand(loaded),
+		evictCommand(loaded),
 		configCommand(loaded),
+		versionCommand(),
 	)
 	return root
 }

@@ -45,6 +45,12 @@ func (v text) Set(s string) error {
 	return nil
 }
 
+// A word is any string; the empty one says "none".
+type word struct{ to *string }
+
+func (v word) String() string     { return *v.to }
+func (v word) Set(s string) error { *v.to = s; return nil }
+
 // An oneOf is a word of a short list.
 type oneOf struct {
 	to    *string

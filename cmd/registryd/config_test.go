@@ -99,14 +99,14 @@ default_upstream: hub.test
 
 func TestWhatIsNotAConfigurationSaysWhere(t *testing.T) {
 	for yaml, want := range map[string]string{
-		"a: [1":                      `line 1: sequence end token ']' not found`,
-		"- listen":                   `line 1: a configuration is keys with values, such as listen: 127.0.0.1:5000`,
-		"listen: a:1\nlisten: b:2":   `line 2: mapping key "listen" already defined at [1:1]`,
-		"names: &n [a]\nown: *n":     `line 1: names: YAML anchors, aliases and tags are not read here; write the value out` + "\n  " + `line 2: own: YAML anchors, aliases and tags are not read here; write the value out`,
+		"a: [1":                        `line 1: sequence end token ']' not found`,
+		"- listen":                     `line 1: a configuration is keys with values, such as listen: 127.0.0.1:5000`,
+		"listen: a:1\nlisten: b:2":     `line 2: mapping key "listen" already defined at [1:1]`,
+		"names: &n [a]\nown: *n":       `line 1: names: YAML anchors, aliases and tags are not read here; write the value out` + "\n  " + `line 2: own: YAML anchors, aliases and tags are not read here; write the value out`,
 		"names: [a.b]\n---\nnames: []": `line 3: a second document starts here; put all keys into one`,
-		"cache: {dir: }":             `line 1: cache.dir: is empty; write a value or remove the key`,
-		"names: [a: b]":              `line 1: names: takes a value, not keys of its own`,
-		"? [a]\n: b":                 "",
+		"cache: {dir: }":               `line 1: cache.dir: is empty; write a value or remove the key`,
+		"names: [a: b]":                `line 1: names: takes a value, not keys of its own`,
+		"? [a]\n: b":                   "",
 	} {
 		tt := newTester(t)
 		if want == "" {

@@ -1,0 +1,499 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// A fill brings one blob onto the disk. There is one a digest, owned by the cache
+// and not by the clients who wait for it: it goes on when they leave.
+//
+//	sources ──Open(range)──> fetch ──pwrite──> partial file ──sendfile──> readers
+//	                         fetch ──────────>      │   (each at its own offset)
+//	                         fetch ──────────>      └──pread──> hash of the prefix
+//
+// Several fetches land bytes in disjoint claims; landed says which bytes are
+// there; the hash follows the prefix. Readers may have every byte that has landed
+// but the blob's last, which is theirs when the digest has matched: so nobody can
+// end well with wrong bytes, and whoever is early waits only for the last byte.
+type fill struct {
+	c      *Cache
+	digest manifest.Digest
+	want   Want
+	ctx    context.Context // ends with the cache, or when the fill is decided
+	cancel context.CancelFunc
+
+	opener *opener
+	part   *partial // set before any fetch starts; nil until then
+	single bool     // one source for the whole blob: there was a mismatch just now
+	wake   chan struct{}
+	grown  chan struct{} // the prefix has grown: for the hash
+
+	answered chan struct{} // closed when Get may return: bytes flow, or the fill has ended
+	ended    chan struct{} // closed when the fill has left the cache
+
+	mu       sync.Mutex // guards all below; no I/O under it, and no other lock
+	size     int64      // bytes, -1 unknown
+	said     bool       // size was said by a source, not only by the descriptor
+	landed   spans
+	roomed   spans // what the ledger has given room for
+	taken    int64 // bytes of the ledger's that this fill holds
+	promised int64 // bytes of the ledger's that it may still take
+	claims   []*claim
+	waiting  map[*Blob]int64 // the byte each waiting reader waits for
+	asleep   int             // how many wait, those that are in no hurry included
+	hashed   int64
+	verified bool
+	only     *candidate // the one source of a single fill
+	fatal    error      // why no fetch can go on
+	err      error      // why it failed: set when it has ended
+	open     bool       // answered is closed
+	readers  int
+	entry    *entry        // held for the readers once published
+	changed  chan struct{} // closed and replaced when readers should look again
+	told     time.Time     // when that was last
+	untold   int64         // bytes that landed since
+	timer    *time.Timer   // tells the readers of what landed since
+}
+
+const (
+	// tellBytes and tellAfter bound how often waiting readers are woken: a
+	// thousand of them woken for each packet cost more than the bytes do. The first
+	// bytes are told at once; later ones after that many bytes or that long,
+	// whichever comes first.
+	tellBytes = 512 << 10
+	tellAfter = 5 * time.Millisecond
+
+	// whole is up to which size a caller of Get waits for the verified blob rather
+	// than for its first byte. It costs a round trip's tail and turns a mismatch, or
+	// a source that breaks off, into a clean error or another source's bytes.
+	whole = 64 << 10
+)
+
+// errStorage is wrapped by the error of a fill whose disk failed it, or had no
+// room: its readers go on by passing through.
+var errStorage = errors.New("the cache folder failed")
+
+// errPublished ends a fill that found the blob complete when it started.
+var errPublished = errors.New("already complete")
+
+func (c *Cache) newFill(d manifest.Digest, w Want, suspected string) *fill {
+	ctx, cancel := context.WithCancel(c.ctx)
+	f := &fill{
+		c: c, digest: d, want: w, ctx: ctx, cancel: cancel,
+		opener:   newOpener(w.Sources),
+		wake:     make(chan struct{}, 1),
+		grown:    make(chan struct{}, 1),
+		answered: make(chan struct{}),
+		ended:    make(chan struct{}),
+		changed:  make(chan struct{}),
+		waiting:  make(map[*Blob]int64),
+		size:     w.Size,
+	}
+	if suspected != "" {
+		f.single = true
+		f.opener.preferOther(suspected)
+	}
+	return f
+}
+
+// run is the fill's life. It ends when the blob is published, or the fill has
+// failed, or the cache is closed.
+func (f *fill) run() {
+	err := f.begin()
+	for err == nil {
+		if err = f.fetchAll(); err == nil || !f.again(err) {
+			break
+		}
+		err = nil
+	}
+	f.cancel()
+	f.finish(err)
+}
+
+// begin prepares the disk: what an earlier fill left is picked up.
+func (f *fill) begin() error {
+	if f.c.Has(f.digest) {
+		return errPublished // it was published between the caller's look and this fill
+	}
+	part, h, landed, blocks, err := f.c.openPartial(f.digest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	f.part = part
+	f.c.ledger.settle(-blocks, -blocks) // no longer to be evicted
+	f.mu.Lock()
+	f.taken = blocks
+	if len(landed) > 0 && !f.single {
+		f.landed, f.roomed = landed, append(spans(nil), landed...)
+		f.size, f.said = h.Size, true
+		f.answer() // what has landed can be had at once
+	}
+	size := f.size
+	f.mu.Unlock()
+	if size >= 0 {
+		return f.sized()
+	}
+	return nil
+}
+
+// sized does what can be done once the size is known: the ledger promises the
+// room, and the map begins.
+func (f *fill) sized() error {
+	f.mu.Lock()
+	size, landed := f.size, append(spans(nil), f.landed...)
+	need := max(0, size-landed.sum()+slack) - f.promised
+	f.mu.Unlock()
+	_, held, _ := f.c.index.sums()
+	if err := f.c.ledger.promise(need, held); err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	f.mu.Lock()
+	f.promised += need
+	f.mu.Unlock()
+	if size > mapStep {
+		h := mapHeader{Size: size, Origin: f.want.Origin}
+		if err := f.part.startMap(h, landed); err != nil {
+			return fmt.Errorf("%w: %w", errStorage, err)
+		}
+	}
+	return nil
+}
+
+// slack is what a partial file may take beyond its bytes: its map, and the file
+// system's own block for the extents of a file written in many places.
+const slack = 16 << 10
+
+// fetchAll keeps fetches running until the blob is verified, and waits until they
+// have ended. The error is why it could not be.
+func (f *fill) fetchAll() error {
+	ctx, cancel := context.WithCancel(f.ctx)
+	var fetches sync.WaitGroup
+	defer fetches.Wait()
+	defer cancel()
+	verdict := make(chan error, 1)
+	fetches.Go(func() { verdict <- f.hash(ctx) })
+	for {
+		f.mu.Lock()
+		for cl := f.plan(); cl != nil; cl = f.plan() {
+			f.claims = append(f.claims, cl)
+			fetches.Go(func() { f.fetch(ctx, cl) })
+		}
+		err := f.fatal
+		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-f.wake:
+		case err := <-verdict:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hash follows the contiguous prefix and returns nil once all of it has matched
+// the digest.
+func (f *fill) hash(ctx context.Context) error {
+	h := f.digest.Algorithm().New()
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for {
+		f.mu.Lock()
+		at, whole := f.hashed, f.said && f.hashed == f.size
+		until := f.landed.until(at)
+		f.mu.Unlock()
+		switch {
+		case whole:
+			return f.compare(h)
+		case at < until:
+			if err := f.hashMore(h, (*buf)[:min(int64(len(*buf)), until-at)], at); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-f.grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *fill) hashMore(h hash.Hash, buf []byte, at int64) error {
+	n, err := f.part.f.ReadAt(buf, at)
+	if n < len(buf) {
+		return fmt.Errorf("%w: reading back byte %d: %w", errStorage, at+int64(n), err)
+	}
+	h.Write(buf)
+	f.mu.Lock()
+	f.hashed += int64(n)
+	f.mu.Unlock()
+	return nil
+}
+
+// compare releases the last byte if the digest is right.
+func (f *fill) compare(h hash.Hash) error {
+	if got := f.digest.Algorithm().Sum(h); got != f.digest {
+		return fmt.Errorf("%w: want %s, got %s", manifest.ErrMismatch, f.digest, got)
+	}
+	f.mu.Lock()
+	f.verified = true
+	f.answer()
+	f.tell()
+	f.mu.Unlock()
+	return nil
+}
+
+// again decides whether what failed can be tried again without anybody noticing:
+// no reader has had a byte, and another source is left.
+func (f *fill) again(err error) bool {
+	if !errors.Is(err, manifest.ErrMismatch) || f.ctx.Err() != nil {
+		return false
+	}
+	f.c.suspect(f.digest, f.opener.name())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open || !f.opener.dismiss(err) {
+		return false
+	}
+	f.c.stats.fill(f.opener.name(), "mismatch")
+	f.landed, f.hashed, f.fatal, f.claims, f.only = nil, 0, nil, nil, nil
+	f.size, f.said, f.single = f.want.Size, false, true
+	return true
+}
+
+// finish publishes a verified blob, or keeps or drops what there is, and takes
+// the fill out of the cache.
+func (f *fill) finish(err error) {
+	source := f.opener.name()
+	switch {
+	case err == nil:
+		err = f.publish()
+	case f.part == nil:
+	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single:
+		f.part.remove()
+		f.c.ledger.settle(f.taken, 0)
+	default:
+		f.part.close()
+		blocks := f.part.blocks()
+		f.c.ledger.settle(f.taken, blocks)
+		f.c.scraps.add(f.part.path, blocks)
+	}
+	f.c.ledger.unpromise(f.promised)
+	f.c.endFill(f)
+	f.mu.Lock()
+	if err != nil && !f.verified {
+		f.err = err
+	}
+	f.answer()
+	f.tell()
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	f.mu.Unlock()
+	close(f.ended)
+	f.report(source, err)
+}
+
+// publish puts the verified file in its place. Readers have their own
+// descriptors of it; the hold on its entry counts its bytes until the last of them
+// is gone.
+func (f *fill) publish() error {
+	f.part.closeMap()
+	os.Remove(f.part.path + mapSuffix)
+	if err := f.c.publish(f.digest, f.part.f, f.part.path, f.taken); err != nil {
+		f.part.remove()
+		f.c.ledger.settle(f.taken, 0)
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	f.part.f.Close()
+	e := f.c.index.hold(f.digest, time.Now())
+	f.mu.Lock()
+	f.entry = e
+	if f.readers == 0 {
+		f.entry = nil
+	} else {
+		e = nil
+	}
+	f.mu.Unlock()
+	f.c.release(e)
+	return nil
+}
+
+// join counts a reader; leave undoes it.
+func (f *fill) join() {
+	f.mu.Lock()
+	f.readers++
+	f.mu.Unlock()
+}
+
+func (f *fill) leave() {
+	f.mu.Lock()
+	var e *entry
+	if f.readers--; f.readers == 0 {
+		e, f.entry = f.entry, nil
+	}
+	f.mu.Unlock()
+	f.c.release(e)
+}
+
+// report counts and logs how the fill ended.
+func (f *fill) report(source string, err error) {
+	result := "ok"
+	switch {
+	case err == nil:
+	case errors.Is(err, errPublished):
+		return
+	case errors.Is(err, manifest.ErrMismatch):
+		result = "mismatch"
+	case errors.Is(err, errStorage):
+		result = "storage"
+	case f.c.ctx.Err() != nil:
+		result = "stopped"
+	default:
+		result = "failed"
+	}
+	f.c.stats.fill(source, result)
+	if err != nil && result != "stopped" {
+		f.c.log.Warn("blobcache: fill ended", "digest", f.digest, "source", source, "result", result, "err", err)
+	}
+}
+
+// answer lets Get return. The caller holds mu.
+func (f *fill) answer() {
+	if !f.open {
+		f.open = true
+		close(f.answered)
+	}
+}
+
+// tell wakes the readers. The caller holds mu.
+func (f *fill) tell() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+	f.told, f.untold = time.Now(), 0
+}
+
+// tellSoon tells the readers of n more bytes, now or shortly. The caller holds mu.
+func (f *fill) tellSoon(n int64) {
+	f.untold += n
+	if f.asleep == 0 {
+		return
+	}
+	since := time.Since(f.told)
+	switch {
+	case f.untold >= tellBytes || since >= tellAfter:
+		f.tell()
+	case f.timer == nil:
+		f.timer = time.AfterFunc(tellAfter-since, f.tellLate)
+	default:
+		f.timer.Reset(tellAfter - since)
+	}
+}
+
+func (f *fill) tellLate() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.untold > 0 {
+		f.tell()
+	}
+}
+
+// visible returns how far a reader at off may read: to the end of what has landed
+// there, less the last byte of a blob that is not verified. The caller holds mu.
+func (f *fill) visible(off int64) int64 {
+	until := f.landed.until(off)
+	if !f.verified && (f.size < 0 || until == f.size) {
+		until--
+	}
+	return max(off, until)
+}
+
+// wait returns up to where a reader at off may read now, waiting until that is
+// beyond off. hurry is the reader that gets a fetch of its own if it waits far
+// ahead of all others, nil for one that can wait; idle is called once, before the
+// first wait. At the end of the blob the error is io.EOF.
+func (f *fill) wait(ctx context.Context, hurry *Blob, off int64, idle func()) (int64, error) {
+	for {
+		until, changed, err := f.look(off)
+		if changed == nil {
+			return until, err
+		}
+		if idle != nil {
+			idle()
+			idle = nil
+			continue // what landed meanwhile goes first
+		}
+		if changed = f.sleep(hurry, off, changed); changed == nil {
+			continue
+		}
+		select {
+		case <-changed:
+			f.awake(hurry)
+		case <-ctx.Done():
+			f.awake(hurry)
+			return off, ctx.Err()
+		}
+	}
+}
+
+// look returns what a reader at off may have; or else a channel that is closed
+// when it should look again.
+func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.size >= 0 && off >= f.size && (f.verified || off > 0) {
+		return off, nil, io.EOF
+	}
+	if until := f.visible(off); until > off {
+		return until, nil, nil
+	}
+	if f.err != nil {
+		return off, nil, f.err
+	}
+	return off, f.changed, nil
+}
+
+// sleep enters a reader into the plan; nil if something changed since it looked.
+func (f *fill) sleep(hurry *Blob, off int64, changed chan struct{}) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed != changed || f.untold > 0 && f.visible(off) > off {
+		return nil
+	}
+	f.asleep++
+	if hurry != nil {
+		if at, ok := f.waiting[hurry]; !ok || at != off {
+			f.waiting[hurry] = off
+			f.poke()
+		}
+	}
+	return f.changed
+}
+
+// awake takes a reader that waits no longer out of the plan.
+func (f *fill) awake(hurry *Blob) {
+	f.mu.Lock()
+	f.asleep--
+	delete(f.waiting, hurry)
+	f.mu.Unlock()
+}
+
+// poke has run look at the plan again.
+func (f *fill) poke() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}

@@ -34,6 +34,17 @@ type TagRule struct {
 	Policy Policy
 }
 
+// String returns the policy as the configuration has it: "ttl 1m0s".
+func (p Policy) String() string {
+	switch p.Mode {
+	case "":
+		return string(Always)
+	case TTL:
+		return string(TTL) + " " + p.TTL.String()
+	}
+	return string(p.Mode)
+}
+
 // ttl returns for how long a confirmation counts; forever is negative.
 func (p Policy) ttl() time.Duration {
 	switch p.Mode {
@@ -81,4 +92,20 @@ func (ps policies) of(repo Repository, tag string) Policy {
 		return Policy{Mode: Always}
 	}
 	return DefaultPolicy
+}
+
+// backoff returns for how long a source that failed is not asked again.
+func (p Policy) backoff() time.Duration {
+	if t := p.ttl(); t >= 0 {
+		return min(t, maxBackoff)
+	}
+	return maxBackoff
+}
+
+// refusalTTL returns for how long a refusal counts at most.
+func (p Policy) refusalTTL() time.Duration {
+	if t := p.ttl(); t >= 0 {
+		return min(t, maxRefusal)
+	}
+	return maxRefusal
 }

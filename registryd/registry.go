@@ -15,16 +15,22 @@ package registryd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
-// Options says what a Registry is made of. Names and Cache are required.
+// Options says what a Registry is made of. Names, Cache and Links are required.
 type Options struct {
 	Names     *manifest.Names
 	Cache     *blobcache.Cache
+	Links     *blobcache.Names
 	Store     Store               // the bucket; nil if there is none
 	Mirror    bool                // write what upstreams gave to the bucket too
 	Upstreams map[string]Upstream // by the name under which mirrored repositories lie: "docker.io"
@@ -48,57 +54,110 @@ type Repository struct {
 func (r Repository) String() string { return r.Name.String() }
 
 // Registry answers for all repositories. Its methods may be called from any
-// number of goroutines. Close it.
-type Registry struct{}
+// number of goroutines. Shut it down.
+type Registry struct {
+	options  Options
+	policies policies
+	log      *slog.Logger
+	disk     disk
+	links    links
+	bucket   *bucket            // nil: none
+	origins  map[string]*origin // by name
+	writer   *writer            // nil: nothing is written back
+	bg       *background
+
+	// What is known, in memory. Each bounds itself.
+	parsed    *manifest.Cache
+	named     *named
+	tags      *tagMemory
+	awaited   *awaited
+	decisions *lru.Cache[string, decision]
+	scanned   *lru.Cache[string, struct{}]  // repositories whose tags were scanned
+	linked    *lru.Cache[content, struct{}] // layers whose links on disk are known to be there
+
+	// Work under way, by what it is for.
+	confirmations *flights[tagKey, resolved]
+	bucketTags    *flights[tagKey, manifest.Digest]
+	existence     *flights[string, bool]
+	loads         *flights[content, loaded]
+	proofs        *flights[content, struct{}]
+	cheapProofs   *flights[content, struct{}]
+	stats         *flights[content, stat]
+
+	staleAnswers atomic.Int64
+}
+
+// parsedBytes bounds the parsed manifests in memory: some thousands, a large
+// host's working set.
+const parsedBytes = 16 << 20
+
+// maxRepositories bounds the repositories that are remembered as scanned.
+const maxRepositories = 4 << 10
 
 // New returns a Registry. It asks nobody anything: bucket and upstreams may be
 // down.
-func New(o Options) (*Registry, error) { panic("soon") }
+func New(o Options) (*Registry, error) {
+	if o.Names == nil || o.Cache == nil || o.Links == nil {
+		return nil, errors.New("a registry needs names, a cache and links")
+	}
+	return newRegistry(o, cacheDisk{o.Cache}, o.Links)
+}
+
+// newRegistry is New over any disk and links.
+func newRegistry(o Options, d disk, l links) (*Registry, error) {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	bg := newBackground()
+	g := &Registry{
+		options: o, policies: o.Policies, log: log, disk: d, links: l, bg: bg,
+		origins:       map[string]*origin{},
+		parsed:        manifest.NewCache(parsedBytes),
+		named:         newNamed(),
+		tags:          newTagMemory(l),
+		awaited:       newAwaited(),
+		decisions:     newLRU[string, decision](maxDecisions),
+		scanned:       newLRU[string, struct{}](maxRepositories),
+		linked:        newLRU[content, struct{}](maxNamed),
+		confirmations: newFlights[tagKey, resolved](bg),
+		bucketTags:    newFlights[tagKey, manifest.Digest](bg),
+		existence:     newFlights[string, bool](bg),
+		loads:         newFlights[content, loaded](bg),
+		proofs:        newFlights[content, struct{}](bg),
+		cheapProofs:   newFlights[content, struct{}](bg),
+		stats:         newFlights[content, stat](bg),
+	}
+	for name, up := range o.Upstreams {
+		g.origins[name] = &origin{name: name, up: up}
+	}
+	if o.Store != nil {
+		g.bucket = &bucket{store: o.Store, log: log}
+	}
+	if o.Store != nil && o.Mirror {
+		g.writer = newWriter(g, o.PendingFile)
+		if err := g.writer.resume(); err != nil {
+			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
+		}
+	}
+	return g, nil
+}
+
+// newLRU returns a cache of at most size entries.
+func newLRU[K comparable, V any](size int) *lru.Cache[K, V] {
+	c, err := lru.New[K, V](size)
+	if err != nil {
+		panic(err) // it refuses only a size below 1
+	}
+	return c
+}
 
 // Shutdown ends all work in the background and waits for it, at most until ctx
-// ends. What was not written back is remembered in PendingFile.
-func (g *Registry) Shutdown(ctx context.Context) error { panic("soon") }
-
-// Resolve decides what the repository path of a request means, with ns the value
-// of ?ns= or empty. The error wraps fs.ErrNotExist if no configured upstream or
-// own repository can be meant, manifest's own error if path is no name, and is an
-// outage if the bucket must be asked and cannot be.
-func (g *Registry) Resolve(ctx context.Context, path, ns string) (Repository, error) { panic("soon") }
-
-// Manifest returns the manifest that ref stands for in repo. For a HEAD say
-// headOnly: the bytes are then not fetched.
-//
-// An error wraps fs.ErrNotExist if every source answered that there is none,
-// fs.ErrPermission if the upstream refuses it; else it is an outage, after at
-// most answerLimit.
-func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error) {
-	panic("soon")
+// ends. What was not written back is remembered in Options.PendingFile.
+func (g *Registry) Shutdown(ctx context.Context) error {
+	err := g.bg.close(ctx)
+	if g.writer != nil {
+		g.writer.file.save()
+	}
+	return err
 }
-
-// Blob returns a hold on the blob, which the caller closes; off is the first byte
-// that is going to be read. Errors are as those of Manifest.
-func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
-	panic("soon")
-}
-
-// StatBlob returns the length of the blob in bytes and the source that said so,
-// without fetching it. Errors are as those of Manifest.
-func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
-	panic("soon")
-}
-
-// Tags lists at most n tags of repo after last, in lexical order where the list
-// is the bucket's, and whether there are more.
-func (g *Registry) Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error) {
-	panic("soon")
-}
-
-// Catalog lists at most n of the bucket's own repositories after last, and
-// whether there are more.
-func (g *Registry) Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error) {
-	panic("soon")
-}
-
-// Sources returns where the rest of a fill that a restart interrupted can be had:
-// it is for blobcache.Options.Resume, with the Want.Origin of that fill.
-func (g *Registry) Sources(origin string, d manifest.Digest) []blobcache.Source { panic("soon") }

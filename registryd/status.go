@@ -1,6 +1,10 @@
 package registryd
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Status is how the registry's sources are, for /readyz and for people.
 type Status struct {
@@ -36,4 +40,16 @@ type WriteBackStatus struct {
 }
 
 // Status returns how things are, from memory alone.
-func (g *Registry) Status() Status { panic("soon") }
+func (g *Registry) Status() Status {
+	s := Status{Stale: g.staleAnswers.Load(), Store: StoreStatus{Mirror: g.options.Mirror}}
+	if g.bucket != nil {
+		g.bucket.status(&s.Store)
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.origins)) {
+		s.Upstreams = append(s.Upstreams, g.origins[name].status())
+	}
+	if g.writer != nil {
+		s.WriteBack = g.writer.status()
+	}
+	return s
+}

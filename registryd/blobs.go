@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
 // blob answers with a blob: from its file if it is complete here, else as it
@@ -88,15 +86,11 @@ func (h *Handler) follow(w *response, r *http.Request, b hold, c *contentHeaders
 	panic(http.ErrAbortHandler)
 }
 
-// A beyondError is a range of which no byte exists.
-type beyondError struct {
-	errcode.Error
-	size int64
-}
+// A beyondError says that no byte of a range exists, of size bytes.
+type beyondError struct{ size int64 }
 
-func (e beyondError) Unwrap() error { return e.Error }
+func beyond(size int64) error { return beyondError{size} }
 
-// beyond is the error for a range that starts behind the end of size bytes.
-func beyond(size int64) error {
-	return beyondError{errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("no byte of this range exists: the blob has %d", size)), size}
+func (e beyondError) Error() string {
+	return fmt.Sprintf("no byte of this range exists: there are %d", e.size)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -36,21 +37,24 @@ type retryAfter interface {
 // after 502, 503 and 504, and the others turn to their hub after any of them.
 func answerTo(err error, rt route) (status int, e errcode.Error) {
 	var coded errcode.Error
+	var outside beyondError
 	var timeout net.Error
 	var network *net.OpError
 	switch {
 	case errors.As(err, &coded):
 		return coded.Code.Descriptor().HTTPStatusCode, coded
+	case errors.As(err, &outside):
+		return http.StatusRequestedRangeNotSatisfiable, errcode.ErrorCodeRangeInvalid.WithMessage(err.Error())
 	case errors.Is(err, manifest.ErrDigest):
 		return http.StatusBadRequest, errcode.ErrorCodeDigestInvalid.WithMessage(plain(err))
-	case errors.Is(err, fs.ErrInvalid):
+	case errors.Is(err, manifest.ErrName), errors.Is(err, manifest.ErrTag), errors.Is(err, manifest.ErrReference):
 		return http.StatusBadRequest, errcode.ErrorCodeNameInvalid.WithMessage(plain(err))
+	case errors.Is(err, manifest.ErrRegistry):
+		return http.StatusNotFound, errcode.ErrorCodeNameUnknown.WithMessage(plain(err))
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound, unknown(rt).WithMessage(plain(err))
 	case errors.Is(err, fs.ErrPermission):
 		return http.StatusForbidden, errcode.ErrorCodeDenied.WithMessage(plain(err))
-	case errors.Is(err, context.Canceled):
-		return statusClientGone, errcode.ErrorCodeUnavailable.WithMessage("the client left")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		status = http.StatusGatewayTimeout
 	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
@@ -72,21 +76,28 @@ func unknown(rt route) errcode.ErrorCode {
 	return errcode.ErrorCodeNameUnknown
 }
 
+// contentFields are the headers that speak of a body that will not come.
+var contentFields = []string{"Content-Type", "Content-Length", "Content-Range", "Accept-Ranges",
+	"Etag", "Cache-Control", "Docker-Content-Digest", "Warning", "X-Registryd-Source"}
+
 // fail answers with err in the API's form. Headers that were set for a body that
 // will not come are taken back.
 func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
-	if cause := r.Context().Err(); cause != nil {
-		err = cause // whatever went wrong after the client left went wrong for nobody
-	}
-	status, e := answerTo(err, rt)
 	w.err = err
-	if status == statusClientGone {
-		w.status = status
+	if r.Context().Err() != nil {
+		w.status = statusClientGone // whatever went wrong then went wrong for nobody
 		return
 	}
+	status, e := answerTo(err, rt)
 	hd := w.Header()
-	clear(hd)
+	for _, k := range contentFields {
+		delete(hd, k)
+	}
+	w.held, w.source = 0, ""
 	hd["Docker-Distribution-Api-Version"] = apiVersion
+	if outside := (beyondError{}); errors.As(err, &outside) {
+		hd.Set("Content-Range", fmt.Sprintf("bytes */%d", outside.size))
+	}
 	if again := retryAfter(nil); errors.As(err, &again) && status == http.StatusServiceUnavailable {
 		hd.Set("Retry-After", strconv.Itoa(int(max(1, min(again.RetryAfter(), time.Minute)/time.Second))))
 	}

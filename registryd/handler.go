@@ -118,7 +118,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 // done counts and logs the request, and gives w back.
 func (h *Handler) done(w *response, r *http.Request, t target) {
-	h.metrics.served(w, t.route)
+	h.metrics.finished(w, t.route)
 	h.logAccess(w, r, t)
 	*w = response{}
 	h.pool.Put(w)

@@ -2,6 +2,7 @@ package registryd
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -63,7 +64,12 @@ func (h *Handler) serveContent(w *response, r *http.Request, c *contentHeaders, 
 		case kind == rangeNone, kind == rangeMany && bytes.Count([]byte(header), []byte{','}) >= maxRanges:
 			r.Header.Del("Range")
 		case kind == rangeOne:
-			if _, _, ok := rng.within(size); !ok && !noneMatch(r, c.etag[0]) {
+			off, n, ok := rng.within(size)
+			switch {
+			case ok:
+				// In the one form that net/http reads as we do.
+				r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+			case size > 0 && !noneMatch(r, c.etag[0]):
 				return beyond(size)
 			}
 		}

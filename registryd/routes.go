@@ -36,14 +36,6 @@ type target struct {
 	digest manifest.Digest
 }
 
-const (
-	// maxName bounds a repository name in bytes, as distribution does, with
-	// room for the upstream's host before it.
-	maxName = 255 + 1 + 255
-	// maxTag is the distribution specification's bound.
-	maxTag = 128
-)
-
 // parseTarget reads a path by hand: this is on every request's way, and the
 // names of repositories may contain "manifests", "blobs" and "tags" themselves,
 // so the endpoint is found from the end. raw is url.URL.RawPath: the path as it
@@ -70,7 +62,7 @@ func parseTarget(path, raw string) (target, error) {
 
 // parseEndpoint reads what follows /v2/: <name>/<endpoint>/<what>.
 func parseEndpoint(p string) (target, error) {
-	if len(p) > maxName+len("/manifests/")+len("sha512:")+128 {
+	if len(p) > manifest.MaxName+len("/manifests/")+len("sha512:")+128 {
 		return target{}, errcode.ErrorCodeNameInvalid.WithMessage("the path is longer than any repository's")
 	}
 	head, last := cutLast(p)
@@ -120,26 +112,13 @@ func parseRef(s string) (tag string, d manifest.Digest, err error) {
 		d, err = parseDigest(s)
 		return "", d, err
 	}
-	if !validTag(s) {
+	if !manifest.ValidTag(s) {
 		return "", d, errcode.ErrorCodeManifestUnknown.WithMessage("not a tag: at most 128 letters, digits, '_', '.' and '-'")
 	}
 	return s, d, nil
 }
 
-func validTag(s string) bool {
-	if s == "" || len(s) > maxTag || s[0] == '.' || s[0] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
+// parseDigest is manifest.ParseDigest with an error for a client.
 func parseDigest(s string) (manifest.Digest, error) {
 	d, err := manifest.ParseDigest(s)
 	if err != nil {
@@ -152,7 +131,7 @@ func parseDigest(s string) (manifest.Digest, error) {
 // up: empty components, components of dots, bytes outside the alphabet. What a
 // name means, and the finer grammar, is Registry.Resolve's.
 func checkName(name string) error {
-	if name == "" || len(name) > maxName {
+	if name == "" || len(name) > manifest.MaxName {
 		return errcode.ErrorCodeNameInvalid.WithMessage("a repository's name has 1 to 255 characters")
 	}
 	start := 0

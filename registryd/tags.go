@@ -21,7 +21,7 @@ func (h *Handler) tags(w *response, r *http.Request, t target, ns string, repo R
 		setNext(w, p.next("/v2/"+t.name+"/tags/list", ns, tags[len(tags)-1]))
 	}
 	source := SourceStore
-	if repo.Upstream != "" {
+	if !repo.Name.IsOwn() {
 		source = SourceUpstream
 	}
 	return writeJSON(w, source, struct {

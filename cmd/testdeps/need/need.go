@@ -39,7 +39,7 @@ var debian = map[string]string{
 // skipped, or fails where everything is required.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
-	path, err := find(name)
+	path, err := Find(name)
 	if err != nil {
 		missing(t, name, err.Error())
 	}
@@ -55,8 +55,8 @@ func Root(t testing.TB) {
 	}
 }
 
-// find returns the path of a program, or an error that says how to get it.
-func find(name string) (string, error) {
+// Find returns the path of a program, or an error that says how to get it.
+func Find(name string) (string, error) {
 	if i := slices.IndexFunc(Servers, func(s Server) bool { return s.Name == name }); i >= 0 {
 		dir, err := BinDir()
 		if err != nil {

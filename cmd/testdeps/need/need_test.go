@@ -44,9 +44,9 @@ func TestToolOfTheSystemIsFound(t *testing.T) {
 func TestMissingToolNamesItsPackage(t *testing.T) {
 	debian["no-such-tool"] = "its-package"
 	defer delete(debian, "no-such-tool")
-	_, err := find("no-such-tool")
+	_, err := Find("no-such-tool")
 	if err == nil || !strings.Contains(err.Error(), "apt-get install its-package") {
-		t.Errorf("find: %v, want the package to install", err)
+		t.Errorf("Find: %v, want the package to install", err)
 	}
 }
 

@@ -49,7 +49,7 @@ type upstreamConfig struct {
 	caFile             string   // PEM, for an own certificate authority
 	authHosts          []string // where else its token service may be
 	shared             bool     // its credentials may serve whoever reaches a listener that is not local
-	parallel           int      // requests in flight for one blob
+	parallel           int      // requests for blobs in flight, others wait; 0 for no bound
 
 	line int // in the file; 0 for the default ones
 }
@@ -82,9 +82,9 @@ func (c *config) fields() []field {
 	}
 }
 
-// maxParallel bounds what one blob may ask of one upstream at a time. Registries
-// and their CDNs count connections by address; beyond this they slow a host down.
-const maxParallel = 32
+// maxParallel bounds the bound on requests for blobs to one upstream: beyond it
+// there is no registry that would not count them as an attack.
+const maxParallel = 1024
 
 func (u *upstreamConfig) fields() []field {
 	return []field{

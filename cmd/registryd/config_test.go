@@ -86,7 +86,7 @@ default_upstream: hub.test
 		`line 7: cache.keep_free: takes one value, not a list`,
 		`line 8: log holds keys of its own; write them indented below it`,
 		`line 9: store.mirror: "maybe" is neither true nor false`,
-		`line 11: upstreams.ghcr.io.parallel: "0" is not a number from 1 to 32`,
+		`line 11: upstreams.ghcr.io.parallel: "0" is not a number from 1 to 1024`,
 		`line 13: upstreams.Quay.io.tags[0].policy: "sometimes" is not known here; write always or ttl or immutable or offline`,
 		`line 14: unknown key "upstreams.Quay.io.credentials"; see the configuration reference in README.md`,
 		`line 3: admin: "5001" is not an address; write host:port (127.0.0.1:5000, or :5000 for every interface) or unix:///path`,

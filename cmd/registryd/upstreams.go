@@ -11,13 +11,9 @@ const dockerHub = "docker.io"
 // one deploy, which come within seconds, cost the upstream one question.
 const defaultTTL = time.Minute
 
-// defaultParallel is how many ranges of one blob are asked of an upstream at once:
-// CDNs give one connection a part of a host's bandwidth, and four of them most of it.
-const defaultParallel = 4
-
 // newUpstream is an upstream of which nothing but its name was said.
 func newUpstream(name string) upstreamConfig {
-	u := upstreamConfig{name: name, url: "https://" + name, parallel: defaultParallel}
+	u := upstreamConfig{name: name, url: "https://" + name}
 	if name == dockerHub { // the name of the service is not the name of its API
 		u.url = "https://registry-1.docker.io"
 		u.hosts = []string{"registry-1.docker.io", "index.docker.io"}

@@ -109,13 +109,18 @@ func (v disk) Set(s string) error {
 	return err
 }
 
-// A count is a whole number from 1 to max.
+// A count is a whole number from 1 to max; 0 is one that was not said.
 type count struct {
 	to  *int
 	max int
 }
 
-func (v count) String() string { return strconv.Itoa(*v.to) }
+func (v count) String() string {
+	if *v.to == 0 {
+		return ""
+	}
+	return strconv.Itoa(*v.to)
+}
 func (v count) Set(s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > v.max {

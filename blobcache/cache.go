@@ -302,6 +302,12 @@ func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob,
 	if err != nil {
 		return nil, err
 	}
+	return c.follow(ctx, d, w, f)
+}
+
+// follow returns a reader of f, among whose readers the caller is counted, once it
+// has had an answer.
+func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) (*Blob, error) {
 	b := &Blob{c: c, digest: d, want: w, fill: f}
 	select {
 	case <-f.answered:
@@ -310,7 +316,7 @@ func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob,
 		return nil, ctx.Err()
 	}
 	f.mu.Lock()
-	err = f.err
+	err := f.err
 	f.mu.Unlock()
 	if err == nil {
 		b.file, err = os.Open(f.part.path)

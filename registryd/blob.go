@@ -2,7 +2,6 @@ package registryd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -13,21 +12,12 @@ import (
 
 // Blob returns a hold on the blob, which the caller closes; off is the first byte
 // that is going to be read. Errors are as those of Manifest.
-func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
-	h, err := g.blob(ctx, repo, d, off)
-	if err != nil {
-		return nil, err
-	}
-	return h.(*blobcache.Blob), nil // what a blobcache.Cache gives
-}
-
-// blob is Blob over any disk.
 //
 // A warm blob costs one look into memory and the opening of its file. A cold one
 // that no manifest named here yet is got from the upstream in a fill that is its
 // own proof; only who joins a fill that another repository started has to be
 // asked for apart.
-func (g *Registry) blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (hold, error) {
+func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
 	name := repo.String()
 	size, proven := g.named.size(name, d)
 	if proven {
@@ -46,7 +36,7 @@ func (g *Registry) blob(ctx context.Context, repo Repository, d manifest.Digest,
 			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 		}
 	}
-	want := blobcache.Want{Size: size, Offset: off, Origin: name, Sources: g.sources(repo, d, proven)}
+	want := blobcache.Want{Size: size, Offset: off, Ranged: off > 0, Origin: name, Sources: g.sources(repo, d, proven)}
 	h, err := g.disk.Get(ctx, d, want)
 	if !proven && (err == nil || !answered(err)) {
 		// Either this joined somebody's fill, which proves nothing, or the
@@ -63,9 +53,6 @@ func (g *Registry) blob(ctx context.Context, repo Repository, d manifest.Digest,
 		}
 	}
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errLate
-		}
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
 	g.served(name, d)
@@ -99,10 +86,11 @@ func (g *Registry) sources(repo Repository, d manifest.Digest, proven bool) []bl
 	return list
 }
 
-// Sources returns where the rest of a fill that a restart interrupted can be had:
-// it is for blobcache.Options.Resume, with the Want.Origin of that fill. There is
-// no source for a repository whose upstream is not configured any more.
-func (g *Registry) Sources(origin string, d manifest.Digest) []blobcache.Source {
+// Sources returns where the rest of a fill that a restart interrupted can be had,
+// by the Want.Origin and the size of that fill: it is for blobcache.Cache.Resume.
+// There is none for a repository whose upstream is not configured any more.
+func (g *Registry) Sources(d manifest.Digest, origin string, size int64) []blobcache.Source {
+	g.named.add(origin, d, size)
 	return g.sources(g.repository(origin), d, true)
 }
 

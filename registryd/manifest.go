@@ -37,6 +37,9 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 	if r.m != nil {
 		return loaded{r.m, r.source}.answer(r.warning), nil
 	}
+	if m, ok := g.warm(repo.String(), r.digest); ok {
+		return loaded{m, SourceDisk}.answer(r.warning), nil
+	}
 	if headOnly && r.mediaType != "" && !g.disk.Has(r.digest) {
 		m := &manifest.Manifest{Digest: r.digest, MediaType: r.mediaType}
 		return Answer{Manifest: m, Size: r.size, Source: SourceUpstream, Warning: r.warning}, nil
@@ -64,10 +67,8 @@ func (l loaded) answer(warning string) Answer {
 // bucket, from the upstream. until bounds the wait.
 func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) (loaded, error) {
 	name := repo.String()
-	if m, ok := g.parsed.Get(d); ok {
-		if _, ok := g.named.size(name, d); ok {
-			return loaded{m, SourceDisk}, nil
-		}
+	if m, ok := g.warm(name, d); ok {
+		return loaded{m, SourceDisk}, nil
 	}
 	f := g.loads.join(content{name, d}, func(ctx context.Context) (loaded, error) { return g.load(ctx, repo, d) })
 	l, err := f.wait(ctx, until)
@@ -75,6 +76,15 @@ func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Dig
 		return loaded{}, fmt.Errorf("manifest %s of %s: %w", d, name, err)
 	}
 	return l, nil
+}
+
+// warm returns a manifest that is in memory and known to be repo's.
+func (g *Registry) warm(repo string, d manifest.Digest) (*manifest.Manifest, bool) {
+	m, ok := g.parsed.Get(d)
+	if ok {
+		_, ok = g.named.size(repo, d)
+	}
+	return m, ok
 }
 
 // load is the work behind manifest.

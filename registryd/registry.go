@@ -59,8 +59,8 @@ type Registry struct {
 	options  Options
 	policies policies
 	log      *slog.Logger
-	disk     disk
-	links    links
+	disk     *blobcache.Cache
+	links    *blobcache.Names
 	bucket   *bucket            // nil: none
 	origins  map[string]*origin // by name
 	writer   *writer            // nil: nothing is written back
@@ -100,22 +100,17 @@ func New(o Options) (*Registry, error) {
 	if o.Names == nil || o.Cache == nil || o.Links == nil {
 		return nil, errors.New("a registry needs names, a cache and links")
 	}
-	return newRegistry(o, cacheDisk{o.Cache}, o.Links)
-}
-
-// newRegistry is New over any disk and links.
-func newRegistry(o Options, d disk, l links) (*Registry, error) {
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	bg := newBackground()
 	g := &Registry{
-		options: o, policies: o.Policies, log: log, disk: d, links: l, bg: bg,
+		options: o, policies: o.Policies, log: log, disk: o.Cache, links: o.Links, bg: bg,
 		origins:       map[string]*origin{},
 		parsed:        manifest.NewCache(parsedBytes),
 		named:         newNamed(),
-		tags:          newTagMemory(l),
+		tags:          newTagMemory(o.Links),
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
 		scanned:       newLRU[string, struct{}](maxRepositories),

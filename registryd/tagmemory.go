@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
@@ -39,13 +40,13 @@ type known struct {
 
 // tagMemory is what is known of all tags: in memory, and behind that on disk.
 type tagMemory struct {
-	links links
+	links *blobcache.Names
 
 	mu  sync.Mutex // guards lru; no I/O under it
 	lru *simplelru.LRU[tagKey, known]
 }
 
-func newTagMemory(l links) *tagMemory {
+func newTagMemory(l *blobcache.Names) *tagMemory {
 	return &tagMemory{links: l, lru: newSimpleLRU[tagKey, known](maxTags)}
 }
 

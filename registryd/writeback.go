@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hostlocal/blobcache"
@@ -75,7 +76,7 @@ type job struct {
 // from the upstream. No upstream is ever asked on account of a write.
 type writer struct {
 	store  Store
-	disk   disk
+	disk   *blobcache.Cache
 	load   func(manifest.Digest) (*manifest.Manifest, error) // from this disk
 	stands func(tagKey) manifest.Digest                      // what a tag stands for now, as far as is known
 	bg     *background
@@ -292,29 +293,25 @@ func (w *writer) writeManifest(ctx context.Context, x write) error {
 	return nil
 }
 
-// writeBlob joins the fill, without a source of its own, and uploads what lands.
-// A blob that passes through without being kept is left out: it is gone before the
-// bucket could ask for a part again.
+// writeBlob joins the fill and uploads what lands. A blob that passes through
+// without being kept is left out: it is gone before the bucket could ask for a part
+// again.
 func (w *writer) writeBlob(ctx context.Context, x write) error {
-	h, err := w.disk.Get(ctx, x.Digest, blobcache.Want{Size: x.Size, Origin: x.Repo})
+	b, err := w.disk.Join(ctx, x.Digest)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
-	defer h.Close()
-	if s := h.Source(); s != SourceDisk && s != SourceFill {
-		return errGone
-	}
-	size := h.Size()
+	defer b.Close()
+	r := &followed{ctx: ctx, blob: b}
+	size := b.Size()
 	if size < 0 {
-		if size, err = length(h); err != nil {
+		if size, err = length(r); err != nil {
 			return fmt.Errorf("%w: %w", errGone, err)
 		}
 	}
-	if err := w.store.PutBlob(ctx, x.Digest, size, h); err != nil {
-		if !w.disk.Has(x.Digest) && h.File() == nil {
-			if _, end := h.ReadAt(make([]byte, 1), size-1); size > 0 && end != nil && end != io.EOF {
-				return fmt.Errorf("%w: %w", errGone, err) // the fill failed, not the bucket
-			}
+	if err := w.store.PutBlob(ctx, x.Digest, size, r); err != nil {
+		if r.failed.Load() {
+			return fmt.Errorf("%w: %w", errGone, err) // the fill's failure, not the bucket's
 		}
 		return fmt.Errorf("writing blob %s: %w", x.Digest, err)
 	}
@@ -322,6 +319,23 @@ func (w *writer) writeBlob(ctx context.Context, x write) error {
 		return fmt.Errorf("linking %s in %s: %w", x.Digest, x.Repo, err)
 	}
 	return nil
+}
+
+// followed is a blob that is read for the bucket as it lands. It tells a fill that
+// failed from a bucket that did.
+type followed struct {
+	ctx    context.Context // of the upload
+	blob   *blobcache.Blob
+	failed atomic.Bool
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *followed) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.blob.ReadAtContext(f.ctx, p, off)
+	if err != nil && !errors.Is(err, io.EOF) && f.ctx.Err() == nil {
+		f.failed.Store(true)
+	}
+	return n, err
 }
 
 // length reads a blob whose size nobody said to its end and returns the size in

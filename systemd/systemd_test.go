@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hostlocal/cmd/testdeps/need"
 )
 
 // manager is the service manager's end of NOTIFY_SOCKET.
@@ -146,10 +148,7 @@ func TestListenersRefuseWhatDoesNotListen(t *testing.T) {
 // TestUnitsVerify has systemd itself read the unit files: an unknown key in one is
 // otherwise only a line in the journal, and the protection is not there.
 func TestUnitsVerify(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("skipped: systemd-analyze is missing (Debian package systemd)")
-	}
+	analyze := need.Binary(t, "systemd-analyze")
 	dir := t.TempDir()
 	for _, name := range []string{"registryd.service", "registryd.socket"} {
 		unit, err := os.ReadFile(name)

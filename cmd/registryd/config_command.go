@@ -15,6 +15,7 @@ func configCommand(load loader) *cobra.Command {
 		Use:   "config",
 		Short: "Check or show the configuration",
 		Args:  cobra.NoArgs,
+		RunE:  help,
 	}
 	group.AddCommand(
 		&cobra.Command{

@@ -10,7 +10,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,9 +17,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-// errSilent ends a command with exit code 1 after it has said everything itself.
-var errSilent = errors.New("")
 
 func main() { os.Exit(run()) }
 
@@ -32,11 +28,12 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errSilent) {
-		fmt.Fprintln(os.Stderr, "registryd:", err)
-	}
+	fmt.Fprintln(os.Stderr, "registryd:", err)
 	return 1
 }
+
+// help is what a command that only groups others does.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // command returns the root command. Completions for bash, zsh, fish and
 // powershell come with it: registryd completion --help.
@@ -48,6 +45,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true, // a failed pull is no reason to explain the flags
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          help, // runnable, so that a word that is no command is an error
 	}
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (default $REGISTRYD_CONFIG, else built-in defaults)")
 	cobra.CheckErr(root.MarkPersistentFlagFilename("config", "yaml", "yml"))

@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sys/unix"
 
 	"hostlocal/blobcache"
-	"hostlocal/manifest"
 	"hostlocal/registryd"
 	"hostlocal/registryd/upstream"
 	"hostlocal/s3store"
@@ -90,7 +90,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, g.Shutdown)
-	w.cache.Resume(func(d manifest.Digest, origin string, _ int64) []blobcache.Source { return g.Sources(origin, d) })
+	w.cache.Resume(g.Sources)
 
 	access := w.log
 	if path := w.config.log.access; path != "" {
@@ -186,7 +186,7 @@ func (w *wiring) openStore() (registryd.Store, error) {
 		Region:    w.store.s3.region,
 		Client:    w.store.s3.client,
 		PathStyle: w.store.s3.pathStyle,
-		Observe:   w.metrics.ObserveStore,
+		Observe:   func(op string, status int, _ time.Duration) { w.metrics.ObserveStore(op, status) },
 	})
 	if err != nil {
 		return nil, err

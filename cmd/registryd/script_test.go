@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 //
 //	expand FILE           put the environment's variables into a file
 //	ready                 wait until a daemon that was started has said that it is
+//	settled               wait until the daemon has no fill under way any more
 //	hub image NAME SIZE.. put an image with layers of these sizes into the upstream
 //	hub down              take the upstream off the network
 //	hub up                bring it back
@@ -38,9 +40,10 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"expand": expand,
-			"ready":  ready,
-			"hub":    hub,
+			"expand":  expand,
+			"ready":   ready,
+			"settled": settled,
+			"hub":     hub,
 		},
 	})
 }
@@ -105,6 +108,29 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if strings.Contains(string(buf[:n]), "READY=1") {
 			return
+		}
+	}
+}
+
+// settled waits until the running daemon has published all that it fetched: a
+// client has its last byte a little before.
+func settled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: settled")
+	}
+	ask := newClient(ts.Getenv("REGISTRYD_ADMIN"))
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	for {
+		var o overview
+		ts.Check(ask.get(ctx, "/api/v1/status", nil, &o))
+		if len(o.Cache.Fills) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("fills are still under way: %+v", o.Cache.Fills)
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }

@@ -400,6 +400,13 @@ func (c *Cache) suspect(d manifest.Digest, source string) {
 	}
 }
 
+// clear forgets a suspicion: all of the blob has matched since.
+func (c *Cache) clear(d manifest.Digest) {
+	c.mu.Lock()
+	delete(c.suspects, d)
+	c.mu.Unlock()
+}
+
 // release ends a hold of the index's; nil is none.
 func (c *Cache) release(e *entry) {
 	if e == nil {

@@ -247,6 +247,7 @@ func (f *fill) compare(h hash.Hash) error {
 	if got := f.digest.Algorithm().Sum(h); got != f.digest {
 		return fmt.Errorf("%w: want %s, got %s", manifest.ErrMismatch, f.digest, got)
 	}
+	f.c.clear(f.digest)
 	f.mu.Lock()
 	f.verified = true
 	f.answer()

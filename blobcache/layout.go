@@ -27,6 +27,9 @@ const (
 	partialDir    = "partial"
 	spoolDir      = "spool"
 	quarantineDir = "quarantine"
+	lockFile      = "lock"
+	versionFile   = "version"
+	tempSuffix    = ".tmp"
 	layoutVersion = "1\n"
 )
 
@@ -65,7 +68,7 @@ func makeFolders(dir string) error {
 // lockFolder takes the folder for this process and checks its layout version. The
 // lock ends when the file is closed, so also when the process is killed.
 func lockFolder(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +79,7 @@ func lockFolder(dir string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}
-	if err := checkVersion(filepath.Join(dir, "version")); err != nil {
+	if err := checkVersion(filepath.Join(dir, versionFile)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -99,7 +102,7 @@ func checkVersion(path string) error {
 // writeFile replaces path by b, durably: a power loss leaves the old content or
 // the new one.
 func writeFile(path string, b []byte) error {
-	tmp := path + ".tmp"
+	tmp := path + tempSuffix
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err

@@ -119,7 +119,7 @@ func (n *Names) SetTag(repo, tag string, d manifest.Digest, confirmed time.Time)
 		}
 		// The file went away under us: write it anew.
 	}
-	return n.put(k, v)
+	return n.putLink(k, v)
 }
 
 // RemoveTag forgets a tag; one that is not there is no error.
@@ -131,7 +131,8 @@ func (n *Names) RemoveTag(repo, tag string) error {
 	return n.remove(k)
 }
 
-// Tags returns the tags of a repository that are on this disk, in order.
+// Tags returns the tags of a repository that are on this disk, in order, or an
+// error that wraps fs.ErrNotExist if it never had one.
 func (n *Names) Tags(repo string) ([]string, error) {
 	if err := checkRepository(repo); err != nil {
 		return nil, err
@@ -142,10 +143,13 @@ func (n *Names) Tags(repo string) ([]string, error) {
 	}
 	var tags []string
 	for _, e := range entries {
-		if !manifest.ValidTag(e.Name()) {
-			continue
+		k, err := tagKey(repo, e.Name())
+		if err == nil {
+			// Past the memory, which a repository of thousands of tags
+			// would fill.
+			_, err = readLink(n.path(k), k)
 		}
-		if _, err := n.Tag(repo, e.Name()); err == nil {
+		if err == nil {
 			tags = append(tags, e.Name())
 		}
 	}
@@ -179,6 +183,9 @@ func (n *Names) UnlinkLayer(repo string, d manifest.Digest) error {
 }
 
 // SetOwn remembers whether the bucket has a repository of its own by this name.
+// That it has none is true of every name that a stranger makes up, so it is
+// written down only when there is a link to go with it, of this repository or of
+// the one by the same name at an upstream; until then it is memory.
 func (n *Names) SetOwn(repo string, own bool) error {
 	k, err := ownKey(repo)
 	if err != nil {
@@ -189,6 +196,10 @@ func (n *Names) SetOwn(repo string, own bool) error {
 	}
 	n.write.Lock()
 	defer n.write.Unlock()
+	if _, err := os.Lstat(filepath.Dir(n.path(k))); err != nil && !own {
+		n.remember(k, linkValue{})
+		return nil
+	}
 	return n.put(k, linkValue{own: own})
 }
 
@@ -212,7 +223,7 @@ func (n *Names) link(kind linkKind, repo string, d manifest.Digest) error {
 	}
 	n.write.Lock()
 	defer n.write.Unlock()
-	return n.put(k, linkValue{digest: d})
+	return n.putLink(k, linkValue{digest: d})
 }
 
 func (n *Names) has(kind linkKind, repo string, d manifest.Digest) bool {

@@ -84,25 +84,25 @@ func (h *namesTester) wantToldTheTruth() {
 	}
 }
 
-func content(i int) manifest.Digest { return manifest.DigestOf(fmt.Append(nil, i)) }
+func numberedDigest(i int) manifest.Digest { return manifest.DigestOf(fmt.Append(nil, i)) }
 
-var noon = time.Date(2024, 5, 1, 12, 0, 0, 123456789, time.UTC)
+var atNoon = time.Date(2024, 5, 1, 12, 0, 0, 123456789, time.UTC)
 
 func TestTagOutlivesRestart(t *testing.T) {
 	h := newNamesTester(t)
 	h.wantMiss("ghcr.io/o/a", "v1")
-	h.must(h.SetTag("ghcr.io/o/a", "v1", content(1), noon))
-	h.must(h.SetTag("ghcr.io/o/a", "v2", content(2), time.Time{}))
-	h.must(h.SetTag("hub.test:5443/a", "v1", content(3), noon))
+	h.must(h.SetTag("ghcr.io/o/a", "v1", numberedDigest(1), atNoon))
+	h.must(h.SetTag("ghcr.io/o/a", "v2", numberedDigest(2), time.Time{}))
+	h.must(h.SetTag("hub.test:5443/a", "v1", numberedDigest(3), atNoon))
 	for range 2 {
-		h.wantTag("ghcr.io/o/a", "v1", content(1), noon)
-		h.wantTag("ghcr.io/o/a", "v2", content(2), time.Time{})
-		h.wantTag("hub.test:5443/a", "v1", content(3), noon)
+		h.wantTag("ghcr.io/o/a", "v1", numberedDigest(1), atNoon)
+		h.wantTag("ghcr.io/o/a", "v2", numberedDigest(2), time.Time{})
+		h.wantTag("hub.test:5443/a", "v1", numberedDigest(3), atNoon)
 		h.wantMiss("ghcr.io/o", "v1")
 		h.restart()
 	}
 	b, err := os.ReadFile(h.file("ghcr.io", "o", "a", "_manifests", "tags", "v1", "current", "link"))
-	if err != nil || string(b) != content(1).String() {
+	if err != nil || string(b) != numberedDigest(1).String() {
 		t.Errorf("the link has %q (%v), want the digest alone", b, err)
 	}
 	h.wantToldTheTruth()
@@ -110,10 +110,10 @@ func TestTagOutlivesRestart(t *testing.T) {
 
 func TestTagMoves(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.SetTag("a/b", "v1", content(1), noon))
-	h.must(h.SetTag("a/b", "v1", content(2), noon.Add(time.Second)))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(2), atNoon.Add(time.Second)))
 	for range 2 {
-		h.wantTag("a/b", "v1", content(2), noon.Add(time.Second))
+		h.wantTag("a/b", "v1", numberedDigest(2), atNoon.Add(time.Second))
 		h.restart()
 	}
 	h.must(h.RemoveTag("a/b", "v1"))
@@ -131,19 +131,19 @@ func TestTagMoves(t *testing.T) {
 func TestConfirmationsReachTheDiskNowAndThen(t *testing.T) {
 	h := newNamesTester(t)
 	link := h.file("a", "b", "_manifests", "tags", "v1", "current", "link")
-	h.must(h.SetTag("a/b", "v1", content(1), noon))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon))
 	before, err := os.Stat(link)
 	h.must(err)
 
-	soon, later := noon.Add(confirmStep-1), noon.Add(2*confirmStep)
-	h.must(h.SetTag("a/b", "v1", content(1), soon))
-	h.wantTag("a/b", "v1", content(1), soon)
+	soon, later := atNoon.Add(confirmStep-1), atNoon.Add(2*confirmStep)
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), soon))
+	h.wantTag("a/b", "v1", numberedDigest(1), soon)
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), noon)
+	h.wantTag("a/b", "v1", numberedDigest(1), atNoon)
 
-	h.must(h.SetTag("a/b", "v1", content(1), later))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), later))
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), later)
+	h.wantTag("a/b", "v1", numberedDigest(1), later)
 	after, err := os.Stat(link)
 	h.must(err)
 	if !os.SameFile(before, after) {
@@ -153,50 +153,50 @@ func TestConfirmationsReachTheDiskNowAndThen(t *testing.T) {
 
 func TestConfirmationFromTheFutureIsNone(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.SetTag("a/b", "v1", content(1), time.Now().Add(time.Hour)))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), time.Now().Add(time.Hour)))
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), time.Time{})
+	h.wantTag("a/b", "v1", numberedDigest(1), time.Time{})
 }
 
 func TestWarmTagReadsNoDiskAndAllocatesNothing(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.SetTag("a/b", "v1", content(1), noon))
-	h.must(h.LinkManifest("a/b", content(1)))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon))
+	h.must(h.LinkManifest("a/b", numberedDigest(1)))
 	h.must(h.SetOwn("a/b", true))
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), noon)
-	h.HasManifest("a/b", content(1))
+	h.wantTag("a/b", "v1", numberedDigest(1), atNoon)
+	h.HasManifest("a/b", numberedDigest(1))
 	h.Own("a/b")
 	h.must(os.RemoveAll(h.dir))
-	h.wantTag("a/b", "v1", content(1), noon)
-	if own, known := h.Own("a/b"); !own || !known || !h.HasManifest("a/b", content(1)) {
+	h.wantTag("a/b", "v1", numberedDigest(1), atNoon)
+	if own, known := h.Own("a/b"); !own || !known || !h.HasManifest("a/b", numberedDigest(1)) {
 		t.Error("what was read once is read again")
 	}
-	if a := testing.AllocsPerRun(100, func() { h.Tag("a/b", "v1"); h.HasManifest("a/b", content1) }); a != 0 {
+	if a := testing.AllocsPerRun(100, func() { h.Tag("a/b", "v1"); h.HasManifest("a/b", digestOne) }); a != 0 {
 		t.Errorf("%v allocations", a)
 	}
 }
 
-var content1 = content(1)
+var digestOne = numberedDigest(1)
 
 func TestLinksOutliveRestart(t *testing.T) {
 	h := newNamesTester(t)
 	long := manifest.SHA512.Sum(manifest.SHA512.New())
-	h.must(h.LinkManifest("a/b", content(1)))
-	h.must(h.LinkManifest("a/b", content(1)))
-	h.must(h.LinkLayer("a/b", content(2)))
+	h.must(h.LinkManifest("a/b", numberedDigest(1)))
+	h.must(h.LinkManifest("a/b", numberedDigest(1)))
+	h.must(h.LinkLayer("a/b", numberedDigest(2)))
 	h.must(h.LinkLayer("a/b", long))
 	for range 2 {
 		for _, c := range []struct {
 			what      string
 			got, want bool
 		}{
-			{"manifest", h.HasManifest("a/b", content(1)), true},
-			{"layer", h.HasLayer("a/b", content(2)), true},
+			{"manifest", h.HasManifest("a/b", numberedDigest(1)), true},
+			{"layer", h.HasLayer("a/b", numberedDigest(2)), true},
 			{"sha512 layer", h.HasLayer("a/b", long), true},
-			{"manifest as layer", h.HasLayer("a/b", content(1)), false},
-			{"layer as manifest", h.HasManifest("a/b", content(2)), false},
-			{"layer of another repository", h.HasLayer("a", content(2)), false},
+			{"manifest as layer", h.HasLayer("a/b", numberedDigest(1)), false},
+			{"layer as manifest", h.HasManifest("a/b", numberedDigest(2)), false},
+			{"layer of another repository", h.HasLayer("a", numberedDigest(2)), false},
 		} {
 			if c.got != c.want {
 				t.Errorf("%s: %v", c.what, c.got)
@@ -205,8 +205,8 @@ func TestLinksOutliveRestart(t *testing.T) {
 		h.restart()
 	}
 	for _, p := range []string{
-		h.file("a", "b", "_manifests", "revisions", "sha256", content(1).Hex(), "link"),
-		h.file("a", "b", "_layers", "sha256", content(2).Hex(), "link"),
+		h.file("a", "b", "_manifests", "revisions", "sha256", numberedDigest(1).Hex(), "link"),
+		h.file("a", "b", "_layers", "sha256", numberedDigest(2).Hex(), "link"),
 		h.file("a", "b", "_layers", "sha512", long.Hex(), "link"),
 	} {
 		if b, err := os.ReadFile(p); err != nil || !strings.HasSuffix(string(b), filepath.Base(filepath.Dir(p))) {
@@ -214,29 +214,54 @@ func TestLinksOutliveRestart(t *testing.T) {
 		}
 	}
 	h.wantToldTheTruth()
-	h.must(h.UnlinkManifest("a/b", content(1)))
-	h.must(h.UnlinkLayer("a/b", content(2)))
-	h.must(h.UnlinkLayer("a/b", content(2)))
-	if h.HasManifest("a/b", content(1)) || h.HasLayer("a/b", content(2)) || !h.HasLayer("a/b", long) {
+	h.must(h.UnlinkManifest("a/b", numberedDigest(1)))
+	h.must(h.UnlinkLayer("a/b", numberedDigest(2)))
+	h.must(h.UnlinkLayer("a/b", numberedDigest(2)))
+	if h.HasManifest("a/b", numberedDigest(1)) || h.HasLayer("a/b", numberedDigest(2)) || !h.HasLayer("a/b", long) {
 		t.Error("unlinking took the wrong ones")
 	}
 	h.wantToldTheTruth()
 }
 
+func (h *namesTester) wantOwn(repo string, own, known bool) {
+	h.t.Helper()
+	if gotOwn, gotKnown := h.Own(repo); gotOwn != own || gotKnown != known {
+		h.t.Errorf("%s: own %v, known %v; want %v, %v", repo, gotOwn, gotKnown, own, known)
+	}
+}
+
 func TestOwnIsRemembered(t *testing.T) {
 	h := newNamesTester(t)
-	if _, known := h.Own("a/b"); known {
-		t.Error("known without having been told")
-	}
-	for _, want := range []bool{false, true, true, false} {
+	h.wantOwn("a/b", false, false)
+	for _, want := range []bool{true, false, true, true} {
 		h.must(h.SetOwn("a/b", want))
 		for range 2 {
-			if own, known := h.Own("a/b"); own != want || !known {
-				t.Errorf("own %v, known %v, want %v", own, known, want)
-			}
+			h.wantOwn("a/b", want, true)
 			h.restart()
 		}
 	}
+	h.wantToldTheTruth()
+}
+
+// A name that is nowhere costs no disk; one that is pulled is known after a
+// restart, when the bucket cannot be asked.
+func TestNotOwnIsWrittenDownWithTheFirstLink(t *testing.T) {
+	h := newNamesTester(t)
+	for i := range 100 {
+		h.must(h.SetOwn(fmt.Sprintf("made/up%d", i), false))
+		h.wantOwn(fmt.Sprintf("made/up%d", i), false, true)
+	}
+	if entries, err := os.ReadDir(h.file()); err != nil || len(entries) != 0 {
+		t.Errorf("something was written: %v, %v", entries, err)
+	}
+	h.must(h.SetOwn("some/app", false))
+	h.must(h.SetTag("docker.io/some/app", "v1", numberedDigest(1), atNoon))
+	h.must(h.SetOwn("other/app", false))
+	h.must(h.LinkLayer("other/app", numberedDigest(1)))
+	h.restart()
+	h.wantOwn("some/app", false, true)
+	h.wantOwn("other/app", false, true)
+	h.wantOwn("made/up1", false, false)
 	h.wantToldTheTruth()
 }
 
@@ -257,22 +282,22 @@ func TestDamagedLinksAreMisses(t *testing.T) {
 			h := newNamesTester(t)
 			set := func() error {
 				return errors.Join(
-					h.SetTag("a/b", "v1", content(1), noon),
-					h.LinkManifest("a/b", content(1)),
-					h.LinkLayer("a/b", content(1)),
+					h.SetTag("a/b", "v1", numberedDigest(1), atNoon),
+					h.LinkManifest("a/b", numberedDigest(1)),
+					h.LinkLayer("a/b", numberedDigest(1)),
 					h.SetOwn("a/b", true))
 			}
 			h.must(set())
 			h.must(damage(h.file("a", "b", "_manifests", "tags", "v1", "current", "link")))
-			h.must(damage(h.file("a", "b", "_manifests", "revisions", "sha256", content(1).Hex(), "link")))
-			h.must(damage(h.file("a", "b", "_layers", "sha256", content(1).Hex(), "link")))
+			h.must(damage(h.file("a", "b", "_manifests", "revisions", "sha256", numberedDigest(1).Hex(), "link")))
+			h.must(damage(h.file("a", "b", "_layers", "sha256", numberedDigest(1).Hex(), "link")))
 			h.must(damage(h.file("a", "b", "_own")))
 			h.restart()
 			h.wantMiss("a/b", "v1")
 			if tags, err := h.Tags("a/b"); err != nil || len(tags) != 0 {
 				t.Errorf("tags %q, %v", tags, err)
 			}
-			if _, known := h.Own("a/b"); known || h.HasManifest("a/b", content(1)) || h.HasLayer("a/b", content(1)) {
+			if _, known := h.Own("a/b"); known || h.HasManifest("a/b", numberedDigest(1)) || h.HasLayer("a/b", numberedDigest(1)) {
 				t.Error("a damaged link is believed")
 			}
 			if name == "a folder" {
@@ -280,8 +305,8 @@ func TestDamagedLinksAreMisses(t *testing.T) {
 			}
 			h.must(set())
 			h.restart()
-			h.wantTag("a/b", "v1", content(1), noon)
-			if own, _ := h.Own("a/b"); !own || !h.HasManifest("a/b", content(1)) || !h.HasLayer("a/b", content(1)) {
+			h.wantTag("a/b", "v1", numberedDigest(1), atNoon)
+			if own, _ := h.Own("a/b"); !own || !h.HasManifest("a/b", numberedDigest(1)) || !h.HasLayer("a/b", numberedDigest(1)) {
 				t.Error("not healed")
 			}
 		})
@@ -290,10 +315,10 @@ func TestDamagedLinksAreMisses(t *testing.T) {
 
 func TestLinkOfAnotherDigestIsAMiss(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.LinkLayer("a/b", content(1)))
-	h.must(os.WriteFile(h.file("a", "b", "_layers", "sha256", content(1).Hex(), "link"), []byte(content(2).String()), 0o644))
+	h.must(h.LinkLayer("a/b", numberedDigest(1)))
+	h.must(os.WriteFile(h.file("a", "b", "_layers", "sha256", numberedDigest(1).Hex(), "link"), []byte(numberedDigest(2).String()), 0o644))
 	h.restart()
-	if h.HasLayer("a/b", content(1)) {
+	if h.HasLayer("a/b", numberedDigest(1)) {
 		t.Error("a link that names another digest counts")
 	}
 }
@@ -302,40 +327,40 @@ func TestLinkOfAnotherDigestIsAMiss(t *testing.T) {
 // bless the digest that is still on disk.
 func TestFailedWriteIsRememberedButNotBlessed(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.SetTag("a/b", "v1", content(1), noon))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon))
 	// Where the temporary file goes is a folder: writing fails, reading does not.
 	h.must(os.MkdirAll(h.file("_new", "x"), 0o755))
-	later := noon.Add(time.Hour)
+	later := atNoon.Add(time.Hour)
 	for range 2 {
-		if err := h.SetTag("a/b", "v1", content(2), later); err == nil {
+		if err := h.SetTag("a/b", "v1", numberedDigest(2), later); err == nil {
 			t.Fatal("no error")
 		}
-		h.wantTag("a/b", "v1", content(2), later)
+		h.wantTag("a/b", "v1", numberedDigest(2), later)
 	}
-	if err := h.LinkLayer("a/b", content(1)); err == nil || !h.HasLayer("a/b", content(1)) {
-		t.Errorf("a link that could not be written: %v, known %v", err, h.HasLayer("a/b", content(1)))
+	if err := h.LinkLayer("a/b", numberedDigest(1)); err == nil || !h.HasLayer("a/b", numberedDigest(1)) {
+		t.Errorf("a link that could not be written: %v, known %v", err, h.HasLayer("a/b", numberedDigest(1)))
 	}
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), noon)
+	h.wantTag("a/b", "v1", numberedDigest(1), atNoon)
 	h.must(os.RemoveAll(h.file("_new")))
-	h.must(h.SetTag("a/b", "v1", content(2), later))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(2), later))
 	h.restart()
-	h.wantTag("a/b", "v1", content(2), later)
+	h.wantTag("a/b", "v1", numberedDigest(2), later)
 }
 
 func TestNamesRecoverWhenTheirFolderWasRemoved(t *testing.T) {
 	h := newNamesTester(t)
-	h.must(h.SetTag("a/b", "v1", content(1), noon))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon))
 	h.must(os.RemoveAll(h.file()))
-	h.must(h.SetTag("a/b", "v1", content(1), noon.Add(time.Minute)))
-	h.must(h.LinkLayer("c/d", content(1)))
+	h.must(h.SetTag("a/b", "v1", numberedDigest(1), atNoon.Add(time.Minute)))
+	h.must(h.LinkLayer("c/d", numberedDigest(1)))
 	h.must(os.RemoveAll(h.file("c")))
-	h.must(h.LinkLayer("c/d", content(2)))
+	h.must(h.LinkLayer("c/d", numberedDigest(2)))
 	h.restart()
-	h.wantTag("a/b", "v1", content(1), noon.Add(time.Minute))
+	h.wantTag("a/b", "v1", numberedDigest(1), atNoon.Add(time.Minute))
 	// The cache folder itself is not made again: a disk may be unmounted there.
 	h.must(os.RemoveAll(h.dir))
-	if err := h.LinkLayer("c/d", content(3)); err == nil {
+	if err := h.LinkLayer("c/d", numberedDigest(3)); err == nil {
 		t.Error("no error without the cache folder")
 	}
 	if _, err := os.Stat(h.dir); !errors.Is(err, fs.ErrNotExist) {
@@ -348,9 +373,9 @@ func TestNothingIsWrittenOutsideTheFolder(t *testing.T) {
 	for _, repo := range []string{"", ".", "..", "../x", "a/../../x", "/etc", "a//b", "a/", "_layers", "a/_layers", "a/_own", "_new",
 		"A/b", "a\x00b", "ghcr.io:/..", ".hidden/a", "[::1]:5000/../a", "-/a", strings.Repeat("a/", 200) + "a"} {
 		for what, err := range map[string]error{
-			"tag":      h.SetTag(repo, "v1", content(1), noon),
-			"manifest": h.LinkManifest(repo, content(1)),
-			"layer":    h.LinkLayer(repo, content(1)),
+			"tag":      h.SetTag(repo, "v1", numberedDigest(1), atNoon),
+			"manifest": h.LinkManifest(repo, numberedDigest(1)),
+			"layer":    h.LinkLayer(repo, numberedDigest(1)),
 			"own":      h.SetOwn(repo, true),
 			"remove":   h.RemoveTag(repo, "v1"),
 		} {
@@ -360,7 +385,7 @@ func TestNothingIsWrittenOutsideTheFolder(t *testing.T) {
 		}
 	}
 	for _, tag := range []string{"", ".", "..", "a/b", "../../x", strings.Repeat("a", 129)} {
-		if err := h.SetTag("a", tag, content(1), noon); !errors.Is(err, manifest.ErrTag) {
+		if err := h.SetTag("a", tag, numberedDigest(1), atNoon); !errors.Is(err, manifest.ErrTag) {
 			t.Errorf("tag %.40q: %v", tag, err)
 		}
 	}
@@ -371,16 +396,16 @@ func TestNothingIsWrittenOutsideTheFolder(t *testing.T) {
 	if err != nil || len(entries) != 0 {
 		t.Errorf("something was written: %v, %v", entries, err)
 	}
-	h.must(h.LinkLayer("[::1]:5000/a", content(1)))
+	h.must(h.LinkLayer("[::1]:5000/a", numberedDigest(1)))
 }
 
 func TestThousandsOfTags(t *testing.T) {
 	h := newNamesTester(t)
 	var want []string
-	for i := range 3000 {
+	for i := range 1200 {
 		tag := fmt.Sprintf("v%04d", i)
 		want = append(want, tag)
-		h.must(h.SetTag("a/b", tag, content(i), noon))
+		h.must(h.SetTag("a/b", tag, numberedDigest(i), atNoon))
 	}
 	h.restart()
 	if got, err := h.Tags("a/b"); err != nil || !slices.Equal(got, want) {
@@ -396,8 +421,8 @@ func TestTrimForgetsTheLeastRecentRepositories(t *testing.T) {
 	h := newNamesTester(t)
 	for i := range 20 {
 		repo := fmt.Sprintf("ghcr.io/o/r%02d", i)
-		h.must(h.SetTag(repo, "v1", content(i), noon.Add(time.Duration(i)*time.Hour)))
-		h.must(h.SetTag(repo+"/below", "v1", content(i), noon.Add(time.Duration(i)*time.Hour)))
+		h.must(h.SetTag(repo, "v1", numberedDigest(i), atNoon.Add(time.Duration(i)*time.Hour)))
+		h.must(h.SetTag(repo+"/below", "v1", numberedDigest(i), atNoon.Add(time.Duration(i)*time.Hour)))
 	}
 	h.wantToldTheTruth()
 	all := h.told
@@ -415,7 +440,7 @@ func TestTrimForgetsTheLeastRecentRepositories(t *testing.T) {
 	for range 2 {
 		h.wantMiss("ghcr.io/o/r00", "v1")
 		h.wantMiss("ghcr.io/o/r00/below", "v1")
-		h.wantTag("ghcr.io/o/r19", "v1", content(19), noon.Add(19*time.Hour))
+		h.wantTag("ghcr.io/o/r19", "v1", numberedDigest(19), atNoon.Add(19*time.Hour))
 		h.restart()
 	}
 	if _, err := os.Stat(h.file("ghcr.io", "o", "r00")); !errors.Is(err, fs.ErrNotExist) {
@@ -426,6 +451,7 @@ func TestTrimForgetsTheLeastRecentRepositories(t *testing.T) {
 // Writers and readers of one tag: at the end memory and disk agree.
 func TestMemoryAndDiskAgreeAfterARace(t *testing.T) {
 	h := newNamesTester(t)
+	set := []manifest.Digest{numberedDigest(0), numberedDigest(1), numberedDigest(2)}
 	for round := range 20 {
 		var wg sync.WaitGroup
 		tag := fmt.Sprintf("v%d", round)
@@ -434,11 +460,14 @@ func TestMemoryAndDiskAgreeAfterARace(t *testing.T) {
 				for j := range 10 {
 					switch {
 					case i < 3:
-						h.SetTag("a/b", tag, content(i), noon.Add(time.Duration(j)*confirmStep))
+						h.SetTag("a/b", tag, set[i], atNoon.Add(time.Duration(j)*confirmStep))
 					case i == 3:
 						h.RemoveTag("a/b", tag)
 					default:
-						h.Tag("a/b", tag)
+						got, err := h.Tag("a/b", tag)
+						if i := slices.Index(set, got.Digest); err == nil && i < 0 {
+							t.Errorf("read %v, which nobody wrote", got)
+						}
 						h.forget(func(linkKey) bool { return i == 7 })
 					}
 				}
@@ -455,10 +484,32 @@ func TestMemoryAndDiskAgreeAfterARace(t *testing.T) {
 	h.wantToldTheTruth()
 }
 
+// FuzzLinkPath: a name that is accepted lies under the folder, in a folder of its
+// own repository, where Trim finds it again.
+func FuzzLinkPath(f *testing.F) {
+	for _, s := range [][2]string{{"a/b", "v1"}, {"ghcr.io/o/a", "_x"}, {"[::1]:5000/a", "v1"}, {"../a", ".."}, {"a/_layers", "v1"}, {"hub.test:5443/a/../b", "v1"}} {
+		f.Add(s[0], s[1])
+	}
+	n := &Names{root: "/root/repositories"}
+	f.Fuzz(func(t *testing.T, repo, tag string) {
+		tagged, tagErr := tagKey(repo, tag)
+		layer, layerErr := digestKey(linkLayer, repo, digestOne)
+		own, ownErr := ownKey(repo)
+		if (layerErr == nil) != (ownErr == nil) || tagErr == nil && ownErr != nil {
+			t.Fatalf("%q: %v, %v, %v", repo, tagErr, layerErr, ownErr)
+		}
+		for k, err := range map[linkKey]error{tagged: tagErr, layer: layerErr, own: ownErr} {
+			if p := n.path(k); err == nil && (filepath.Clean(p) != p || n.repositoryOf(p) != repo || !strings.HasPrefix(p, n.root+"/"+repo+"/_")) {
+				t.Fatalf("%q %q lies at %q, which is %q's", repo, tag, p, n.repositoryOf(p))
+			}
+		}
+	})
+}
+
 func BenchmarkWarmTag(b *testing.B) {
 	n, err := OpenNames(b.TempDir(), nil)
 	if err == nil {
-		err = n.SetTag("ghcr.io/owner/app", "v1", content(1), noon)
+		err = n.SetTag("ghcr.io/owner/app", "v1", numberedDigest(1), atNoon)
 	}
 	if err != nil {
 		b.Fatal(err)
@@ -475,7 +526,7 @@ func BenchmarkLinkLayer(b *testing.B) {
 		b.Fatal(err)
 	}
 	for i := 0; b.Loop(); i++ {
-		if err := n.LinkLayer("ghcr.io/owner/app", content(i)); err != nil {
+		if err := n.LinkLayer("ghcr.io/owner/app", numberedDigest(i)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -178,6 +178,23 @@ func (n *Names) put(k linkKey, v linkValue) error {
 	return nil
 }
 
+// putLink is put of a link that makes its repository known here: what SetOwn
+// said of the name, with or without the upstream's host, is worth writing now.
+func (n *Names) putLink(k linkKey, v linkValue) error {
+	err := n.put(k, v)
+	_, bare, _ := strings.Cut(k.repo, "/")
+	for _, repo := range []string{k.repo, bare} {
+		own := linkKey{linkOwn, repo, ""}
+		n.mem.Lock()
+		v, ok := n.recent.Peek(own)
+		n.mem.Unlock()
+		if ok && !v.stored && err == nil {
+			err = n.put(own, linkValue{own: v.own})
+		}
+	}
+	return err
+}
+
 // replace makes p say v, at once or not at all. There is one temporary file, since
 // there is one writer: a crash leaves no more than that.
 func (n *Names) replace(p string, k linkKey, v linkValue) error {

@@ -168,6 +168,7 @@ func (p *pass) stream() error {
 			if got := p.digest.Algorithm().Sum(h); got != p.digest {
 				return fmt.Errorf("%w: want %s, got %s", manifest.ErrMismatch, p.digest, got)
 			}
+			p.c.clear(p.digest)
 			return nil
 		}
 		p.opener.strike(a.by, p.hi-start, err)

@@ -89,26 +89,42 @@ func leftover(path string) bool {
 	return false
 }
 
-// scanOthers returns the bytes of what the folder holds beside blobs: links, and
-// files that other programs put there. What changed since was counted by whoever
-// changed it.
+// ownFiles is what the lock, the version, and the mark with its next version
+// beside it take at the most.
+const ownFiles = 4 * block
+
+// scanOthers returns the bytes of what the folder holds beside blobs: its own
+// files and folders, links, and what other programs put there. What changed since
+// was counted by whoever changed it.
 func (c *Cache) scanOthers(since time.Time) (fixed int64) {
 	_ = filepath.WalkDir(c.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
 		}
-		if entry.IsDir() && filepath.Dir(path) == c.dir {
-			switch entry.Name() {
-			case blobsDir, partialDir, spoolDir, quarantineDir:
+		top := filepath.Dir(path) == c.dir
+		switch entry.Name() {
+		case blobsDir:
+			if top {
+				return fs.SkipDir // scanned before
+			}
+		case partialDir, spoolDir, quarantineDir:
+			if top {
+				fixed += c.dirs.measure(path)
 				return fs.SkipDir
 			}
+		case lockFile, versionFile, markFile, markFile + tempSuffix:
+			if top {
+				return nil
+			}
 		}
-		if fi, err := entry.Info(); err == nil && fi.ModTime().Before(since) {
+		if path == c.dir {
+			fixed += c.dirs.measure(path)
+		} else if fi, err := entry.Info(); err == nil && fi.ModTime().Before(since) {
 			fixed += blocksOf(fi)
 		}
 		return c.ctx.Err()
 	})
-	return fixed
+	return fixed + ownFiles
 }
 
 // blobAt returns which blob a path under blobs/ is.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hostlocal/manifest"
 )
 
@@ -45,7 +47,11 @@ func seal(f *os.File) error {
 // hashed first, and then sealed or put in quarantine; in the latter case, as for
 // a file that is not there, the error wraps fs.ErrNotExist.
 func (c *Cache) openSealed(d manifest.Digest, path string) (*os.File, os.FileInfo, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) {
+		c.quarantine(d, path, "it is a link")
+		err = fmt.Errorf("%s is no plain file: %w", path, os.ErrNotExist)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,6 +60,7 @@ func (c *Cache) openSealed(d manifest.Digest, path string) (*os.File, os.FileInf
 		return f, fi, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
+		c.quarantine(d, path, "it is no plain file")
 		err = fmt.Errorf("%s is no plain file: %w", path, os.ErrNotExist)
 	}
 	if err == nil {

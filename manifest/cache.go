@@ -77,13 +77,45 @@ func (c *Cache) Used() int64 {
 	return c.used
 }
 
-// entryOverhead is what an entry takes besides m's content, in bytes: the
-// Manifest, its digest, and the list element and map slot of the queue.
-const entryOverhead = int64(unsafe.Sizeof(Manifest{})) + 400
+// entryOverhead is what an entry takes besides what it lists, in bytes: the
+// Manifest, the document that it was read from, its digest, and the list element
+// and map slot of the queue.
+const entryOverhead = int64(unsafe.Sizeof(Manifest{})+unsafe.Sizeof(document{})) + 500
 
 // cost is what keeping m takes, in bytes: the body, the strings parsed out of it,
-// which are together no longer than it, and the descriptors.
+// which are together no longer than it, the descriptors and the maps.
 func (m *Manifest) cost() int64 {
-	n := int64(len(m.Layers) + len(m.Manifests) + 2)
-	return entryOverhead + 2*int64(len(m.Body)) + n*int64(unsafe.Sizeof(Descriptor{})+unsafe.Sizeof(Platform{}))
+	n := entryOverhead + int64(cap(m.Body)+len(m.Body)) + mapCost(m.Annotations)
+	for _, list := range [][]Descriptor{m.Layers, m.Manifests} {
+		n += int64(cap(list)) * int64(unsafe.Sizeof(Descriptor{}))
+		for i := range list {
+			n += list[i].partsCost()
+		}
+	}
+	for _, d := range []*Descriptor{m.Config, m.Subject} {
+		if d != nil {
+			n += d.partsCost()
+		}
+	}
+	return n
+}
+
+// partsCost is what a descriptor points to, but for the strings. Config and
+// Subject lie within one allocation that entryOverhead stands for.
+func (d *Descriptor) partsCost() int64 {
+	n := mapCost(d.Annotations) + int64(len(d.URLs))*16
+	if d.Platform != nil {
+		n += int64(unsafe.Sizeof(*d.Platform)) + int64(len(d.Platform.OSFeatures))*16
+	}
+	return n
+}
+
+// mapCost is what a map takes but for the strings: groups of eight slots of two
+// string headers, more than half of them empty at worst, and short strings that are
+// rounded up.
+func mapCost(m map[string]string) int64 {
+	if m == nil {
+		return 0
+	}
+	return 350 + 120*int64(len(m))
 }

@@ -1,6 +1,7 @@
 // Package manifest is the vocabulary of images that every other package speaks:
 // Digest, Reference, Descriptor and Platform, the manifests and indexes that
-// are made of them, and Walk over the graph that they form.
+// are made of them, Walk over the graph that they form, and Names, which says
+// what repository a client means.
 //
 //	Reference ──tag──> index ──platform──> manifest ──> config
 //	                     └─ digest, size ─┘        └──> layers

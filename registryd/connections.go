@@ -41,9 +41,8 @@ func connectionLimit() int {
 // It is told by http.Server.ConnState. The connection itself stays what it is: a
 // wrapper around it would come between the file and sendfile.
 type connections struct {
-	limit int
-
 	mu       sync.Mutex // guards all below; nothing is closed under it
+	limit    int
 	open     map[net.Conn]*connection
 	queue    connection // the ring's root: next is the longest waiting
 	serving  int        // goroutines of the server that have a connection

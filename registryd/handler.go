@@ -127,7 +127,7 @@ func (h *Handler) done(w *response, r *http.Request, t target) {
 // bodyLimit is how long a body that nobody asked for may take to arrive before
 // the connection is closed: net/http reads a little of it before the next
 // request, and would wait for it for ever.
-const bodyLimit = 5 * time.Second
+const bodyLimit = 2 * time.Second
 
 // refuseBody ends the connection after this answer: nothing that is served here
 // takes a body.

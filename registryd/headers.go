@@ -47,7 +47,8 @@ func newContentHeaders(mediaType string, d manifest.Digest, size int64) *content
 }
 
 // setContent sets what every answer with content has. The length is set by
-// whoever sends the body: a range has another one.
+// whoever sends the body: a range has another one. With it these are seven, and
+// up to eight a map of them is one piece of memory.
 func (w *response) setContent(c *contentHeaders, source string, cache []string) {
 	h := w.Header()
 	h["Content-Type"] = c.mediaType
@@ -55,7 +56,6 @@ func (w *response) setContent(c *contentHeaders, source string, cache []string) 
 	h["Etag"] = c.etag
 	h["Cache-Control"] = cache
 	h["Accept-Ranges"] = acceptRanges
-	h["Docker-Distribution-Api-Version"] = apiVersion
 	w.setSource(source)
 }
 

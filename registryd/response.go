@@ -84,13 +84,15 @@ func (w *response) commit() {
 	}
 }
 
-// begin is called before bytes of the body go out.
-func (w *response) begin() {
+// begin is called before bytes of the body go out. It reports whether they are
+// the first ones, of an answer that did not take long to begin.
+func (w *response) begin() (soon bool) {
 	w.commit()
 	if w.first == 0 {
 		w.first = max(time.Since(w.start), 1)
+		return w.first < time.Second
 	}
-	w.renew()
+	return false
 }
 
 // renew gives the client another StallLimit to take what is written next.
@@ -101,7 +103,11 @@ func (w *response) renew() {
 }
 
 func (w *response) Write(p []byte) (int, error) {
-	w.begin()
+	// The server has just set the deadline of the request, which is enough for
+	// the one write of a manifest or a small blob.
+	if !w.begin() {
+		w.renew()
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)
 	return n, err
@@ -117,6 +123,7 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	}
 	for limit != total {
 		w.begin()
+		w.renew()
 		n := int64(writeStep)
 		if limited {
 			n = min(n, limit-total)

@@ -108,13 +108,15 @@ func (g *Registry) repository(name string) Repository {
 // without fetching it. Errors are as those of Manifest.
 func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
 	until := time.Now().Add(answerLimit)
-	if g.disk.Has(d) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if b, err := g.disk.Join(ctx, d); err == nil {
+		defer b.Close()
 		if err := g.proveBlob(ctx, repo, d, until); err != nil {
 			return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
 		}
-		if h, err := g.disk.Open(d); err == nil {
-			defer h.Close()
-			return h.Size(), SourceDisk, nil
+		if size := b.Size(); size >= 0 {
+			return size, b.Source(), nil
 		}
 	}
 	f := g.stats.join(content{repo.String(), d}, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })

@@ -106,7 +106,7 @@ type image struct {
 }
 
 // newImage makes one whose bytes come from seed.
-func newImage(t *testing.T, seed string) image {
+func newImage(seed string) image {
 	im := image{config: []byte(`{"seed":"` + seed + `"}`), layer: bytes.Repeat([]byte(seed+" "), 100<<10/(len(seed)+1))}
 	blob := func(mediaType string, b []byte) map[string]any {
 		return map[string]any{"mediaType": mediaType, "digest": manifest.DigestOf(b).String(), "size": len(b)}
@@ -124,8 +124,8 @@ func (im image) layerDigest() manifest.Digest  { return manifest.DigestOf(im.lay
 func (im image) configDigest() manifest.Digest { return manifest.DigestOf(im.config) }
 
 // push puts an image into a hub under name, "library/app:v1".
-func (h *hub) push(t *testing.T, name, seed string) image {
-	im := newImage(t, seed)
+func (h *hub) push(name, seed string) image {
+	im := newImage(seed)
 	repo, _, _ := strings.Cut(name, ":")
 	h.data.Lock()
 	defer h.data.Unlock()
@@ -137,8 +137,8 @@ func (h *hub) push(t *testing.T, name, seed string) image {
 }
 
 // push puts an image into the bucket under name, "docker.io/library/app:v1".
-func (s *memStore) push(t *testing.T, name, seed string) image {
-	im := newImage(t, seed)
+func (s *memStore) push(name, seed string) image {
+	im := newImage(seed)
 	repo, tag, _ := strings.Cut(name, ":")
 	s.data.Lock()
 	defer s.data.Unlock()

@@ -191,7 +191,10 @@ func (w *wiring) openStore() (registryd.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s3store.New(bucket, s3store.Options{Log: w.log}), nil
+	store := s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Log: w.log})
+	w.later(store.Close)
+	store.Start(context.Background()) // until Close
+	return store, nil
 }
 
 // policies returns the rules of all upstreams' tags.

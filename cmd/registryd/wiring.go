@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hostlocal/blobcache"
+	"hostlocal/manifest"
 	"hostlocal/registryd"
 	"hostlocal/registryd/upstream"
 	"hostlocal/s3store"
@@ -29,6 +30,7 @@ type wiring struct {
 	log     *slog.Logger
 	metrics *registryd.Metrics
 	cache   *blobcache.Cache
+	bucket  *s3store.Store
 	clients map[string]*upstream.Client
 	closers []func(context.Context) error
 }
@@ -71,15 +73,14 @@ func (w *wiring) daemon() (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := w.openStore()
-	if err != nil {
+	if err := w.openStore(); err != nil {
 		return nil, err
 	}
 	g, err := registryd.New(registryd.Options{
 		Names:       w.meanings(),
 		Cache:       w.cache,
 		Links:       links,
-		Store:       store,
+		Store:       w.bucket,
 		Mirror:      w.store.mirror,
 		Upstreams:   upstreams,
 		Policies:    w.policies(),
@@ -133,6 +134,11 @@ func (w *wiring) openCache() error {
 		KeepFree: c.keepFree.of(total),
 		Log:      w.log,
 		OnFill:   w.metrics.ObserveFill,
+		OnMismatch: func(d manifest.Digest, source string) {
+			if source == registryd.SourceStore {
+				w.bucket.Distrust(d) // the next write-back replaces the wrong object
+			}
+		},
 	})
 	if errors.Is(err, blobcache.ErrLocked) {
 		return fmt.Errorf("cache.dir %s is another daemon's: each needs a folder of its own, and registryd status asks the one that runs: %w", c.dir, err)
@@ -179,7 +185,7 @@ func (w *wiring) openUpstreams() (map[string]registryd.Upstream, error) {
 }
 
 // openStore makes the store of the bucket or the folder.
-func (w *wiring) openStore() (registryd.Store, error) {
+func (w *wiring) openStore() error {
 	bucket, err := s3store.OpenBucket(context.Background(), s3store.Config{
 		URL:       w.store.url,
 		Endpoint:  w.store.s3.endpoint,
@@ -189,12 +195,12 @@ func (w *wiring) openStore() (registryd.Store, error) {
 		Observe:   func(op string, status int, _ time.Duration) { w.metrics.ObserveStore(op, status) },
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	store := s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Log: w.log})
-	w.later(store.Close)
-	store.Start(context.Background()) // until Close
-	return store, nil
+	w.bucket = s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Log: w.log})
+	w.later(w.bucket.Close)
+	w.bucket.Start(context.Background()) // until Close
+	return nil
 }
 
 // policies returns the rules of all upstreams' tags.

@@ -30,6 +30,10 @@ const (
 	// block is what a file system allocates at a time, near enough: reservations
 	// are rounded up to it.
 	block = 4096
+
+	// growth is kept free of the budget for what is only seen when it has happened:
+	// a folder that takes another block because of one more name.
+	growth = 16 * block
 )
 
 // ledger keeps the folder within its budget. Everything under the folder counts,
@@ -206,7 +210,7 @@ func (l *ledger) scanned(start, evictable, fixed int64) {
 // limit is the budget, or less if the file system has not that much left. The
 // caller holds mu.
 func (l *ledger) limit() int64 {
-	return min(l.budget, max(0, l.used+l.free-l.keepFree))
+	return min(l.budget-growth, max(0, l.used+l.free-l.keepFree))
 }
 
 // look renews the figure of the file system's free bytes if it is old.

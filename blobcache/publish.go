@@ -50,11 +50,19 @@ func (c *Cache) publish(d manifest.Digest, f *os.File, temp string, taken int64)
 	return nil
 }
 
-// makeShard creates the folder of a blob and makes its name durable.
+// makeShard creates the folder of a blob, which takes room too, and makes its name
+// durable.
 func (c *Cache) makeShard(dir string) error {
+	const room = 2 * block // the shard's, and the algorithm's
+	if err := c.ledger.take(room, 0); err != nil {
+		return err
+	}
+	defer c.ledger.settle(room, 0)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	c.dirs.grown(filepath.Dir(dir))
+	c.dirs.grown(dir)
 	for parent := filepath.Dir(dir); len(parent) >= len(c.dir); parent = filepath.Dir(parent) {
 		if err := syncDir(parent); err != nil {
 			return err

@@ -48,7 +48,7 @@ func TestAccessLogHasALineForEachRequest(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	json.Unmarshal([]byte(lines[2]), &got)
-	if got.Status != 404 || got.Path != "/v2/a/b/manifests/t\nforged" || got.Error == "" {
+	if got.Status != 400 || got.Path != "/v2/a/b/manifests/t\nforged" || got.Error == "" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -40,8 +40,8 @@ func (f *fakeOperator) Evict(_ context.Context, image string) (Evicted, error) {
 	return Evicted{Repository: image, Blobs: 2}, nil
 }
 
-// ask sends a request to the admin API; headers are "Key: value".
-func ask(o *fakeOperator, options AdminOptions, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+// askAdmin sends a request to the admin API; headers are "Key: value".
+func askAdmin(o *fakeOperator, options AdminOptions, method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Host = "127.0.0.1:5001"
 	for _, kv := range headers {
@@ -85,7 +85,7 @@ func TestAdminAnswers(t *testing.T) {
 		{"GET", "/api/v1/evict", "", 405, ""},
 		{"GET", "/nothing", "", 404, ""},
 	} {
-		w := ask(o, options, c.method, c.target, c.body)
+		w := askAdmin(o, options, c.method, c.target, c.body)
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.contains) {
 			t.Errorf("%s %s %.50s: %d %.300s", c.method, c.target, c.body, w.Code, w.Body)
 		}
@@ -101,7 +101,7 @@ func TestReadyNamesTheTroubleAndStaysReady(t *testing.T) {
 		Upstreams: []UpstreamStatus{{Name: "docker.io", Trouble: "time-out"}, {Name: "ghcr.io"}},
 		WriteBack: WriteBackStatus{Pending: 7, Trouble: "denied"},
 	}}
-	w := ask(o, AdminOptions{Trouble: func() []string { return []string{"scan: under way"} }}, "GET", "/readyz", "")
+	w := askAdmin(o, AdminOptions{Trouble: func() []string { return []string{"scan: under way"} }}, "GET", "/readyz", "")
 	var got Readiness
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 || !got.Ready {
 		t.Fatalf("%d %s %v", w.Code, w.Body, err)
@@ -137,7 +137,7 @@ func TestAdminRefusesOtherSites(t *testing.T) {
 			if method == "POST" {
 				target, body = "/api/v1/evict", `{"image": "x"}`
 			}
-			w := ask(o, AdminOptions{Names: []string{"node1.corp"}}, method, target, body, c.headers...)
+			w := askAdmin(o, AdminOptions{Names: []string{"node1.corp"}}, method, target, body, c.headers...)
 			if w.Code != c.status || (c.status != 200 && len(o.asked) > 0) {
 				t.Errorf("%s %q: %d %s", method, c.headers, w.Code, w.Body)
 			}
@@ -145,10 +145,10 @@ func TestAdminRefusesOtherSites(t *testing.T) {
 	}
 	// A link that somebody follows may be followed, but does nothing.
 	follow := []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"}
-	if w := ask(&fakeOperator{}, AdminOptions{}, "GET", "/readyz", "", follow...); w.Code != 200 {
+	if w := askAdmin(&fakeOperator{}, AdminOptions{}, "GET", "/readyz", "", follow...); w.Code != 200 {
 		t.Errorf("a link: %d", w.Code)
 	}
-	if w := ask(&fakeOperator{}, AdminOptions{}, "POST", "/api/v1/evict", `{"image": "x"}`, follow...); w.Code != 403 {
+	if w := askAdmin(&fakeOperator{}, AdminOptions{}, "POST", "/api/v1/evict", `{"image": "x"}`, follow...); w.Code != 403 {
 		t.Errorf("a form: %d", w.Code)
 	}
 }

@@ -22,12 +22,6 @@ import (
 // there was an answer; it never reaches the wire.
 const statusClientGone = 499
 
-// A retryAfter is an error that knows when asking again makes sense.
-type retryAfter interface {
-	error
-	RetryAfter() time.Duration
-}
-
 // answerTo is the one place where an error becomes a status and a code. rt says
 // what was asked for.
 //
@@ -98,8 +92,8 @@ func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	if outside := (beyondError{}); errors.As(err, &outside) {
 		hd.Set("Content-Range", fmt.Sprintf("bytes */%d", outside.size))
 	}
-	if again := retryAfter(nil); errors.As(err, &again) && status == http.StatusServiceUnavailable {
-		hd.Set("Retry-After", strconv.Itoa(int(max(1, min(again.RetryAfter(), time.Minute)/time.Second))))
+	if after := retryAfter(err); after > 0 && status == http.StatusServiceUnavailable {
+		hd.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	writeError(w, status, e)
 }

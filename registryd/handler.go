@@ -15,9 +15,10 @@ import (
 	"hostlocal/manifest"
 )
 
-// A hold is one caller's hold on a blob, as blobcache.Blob is: the file if it is
-// complete, or else the bytes as they land.
+// A hold is one caller's hold on a blob, as blobcache.Blob is: all of it if it is
+// complete, in memory or as a file, or else the bytes as they land.
 type hold interface {
+	Bytes() []byte
 	File() *os.File
 	CopyRange(ctx context.Context, w io.Writer, off, n int64) error
 	Size() int64
@@ -67,9 +68,8 @@ type Handler struct {
 	access   *slog.Logger
 	stall    time.Duration
 
-	headers headerCache // of manifests
-	small   smallBlobs
-	pool    sync.Pool // of *response
+	manifests, blobs headerCache
+	pool             sync.Pool // of *response
 }
 
 // NewHandler returns the API over g.
@@ -78,7 +78,7 @@ func NewHandler(g *Registry, o HandlerOptions) *Handler {
 }
 
 func newHandler(c contents, o HandlerOptions) *Handler {
-	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, headers: newHeaderCache(), small: newSmallBlobs()}
+	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, manifests: newHeaderCache(), blobs: newHeaderCache()}
 	if h.metrics == nil {
 		h.metrics = NewMetrics(nil)
 	}
@@ -158,9 +158,6 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	if t.route == routeCatalog {
 		return h.catalog(w, r)
 	}
-	if t.route == routeBlob && h.fromMemory(w, r, t, ns) {
-		return nil
-	}
 	repo, err := h.contents.Resolve(r.Context(), t.name, ns)
 	if err != nil {
 		return err
@@ -169,7 +166,7 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	case routeManifest:
 		return h.manifest(w, r, t, repo)
 	case routeBlob:
-		return h.blob(w, r, t, ns, repo)
+		return h.blob(w, r, t, repo)
 	}
 	return h.tags(w, r, t, ns, repo)
 }

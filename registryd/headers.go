@@ -66,12 +66,13 @@ func (w *response) setSource(source string) {
 	w.Header()["X-Registryd-Source"] = sourceValues[source]
 }
 
-// maxHeaderSets bounds how many manifests' headers are remembered, at about
-// 500 bytes each: 2 MiB. A host that serves more images at once builds some of
-// them again, in a microsecond.
+// maxHeaderSets bounds how many digests' headers a headerCache remembers, at
+// about 500 bytes each: 2 MiB. A host that serves more at once builds some of them
+// again, in a microsecond.
 const maxHeaderSets = 4096
 
-// headerCache remembers the headers of manifests.
+// A headerCache remembers the headers of content of one kind. It is told only what
+// was verified: what a HEAD of an upstream claims is for that answer alone.
 type headerCache struct {
 	sets *lru.Cache[manifest.Digest, *contentHeaders]
 }
@@ -84,18 +85,13 @@ func newHeaderCache() headerCache {
 	return headerCache{c}
 }
 
-// of returns the headers of a. What a HEAD of an upstream claims about bytes that
-// are not here is for this answer only: it may be wrong.
-func (hc headerCache) of(a Answer) *contentHeaders {
-	m := a.Manifest
-	if m.Body == nil {
-		return newContentHeaders(m.MediaType, m.Digest, a.Size)
-	}
-	if c, ok := hc.sets.Get(m.Digest); ok {
+// of returns the headers of size verified bytes.
+func (hc headerCache) of(mediaType string, d manifest.Digest, size int64) *contentHeaders {
+	if c, ok := hc.sets.Get(d); ok {
 		return c
 	}
-	c := newContentHeaders(m.MediaType, m.Digest, int64(len(m.Body)))
-	hc.sets.Add(m.Digest, c)
+	c := newContentHeaders(mediaType, d, size)
+	hc.sets.Add(d, c)
 	return c
 }
 
@@ -107,12 +103,12 @@ func conditional(r *http.Request) bool {
 		len(h["If-Modified-Since"]) > 0 || len(h["If-Unmodified-Since"]) > 0
 }
 
-// noneMatch reports whether If-None-Match names etag: the client has it.
-func noneMatch(r *http.Request, etag string) bool {
+// noneMatch reports whether If-None-Match names d: the client has it.
+func noneMatch(r *http.Request, d manifest.Digest) bool {
 	for _, line := range r.Header["If-None-Match"] {
 		for tag := range strings.SplitSeq(line, ",") {
 			tag = strings.TrimSpace(tag)
-			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+			if tag == "*" || isETag(strings.TrimPrefix(tag, "W/"), d) {
 				return true
 			}
 		}
@@ -122,9 +118,15 @@ func noneMatch(r *http.Request, etag string) bool {
 
 // rangeHeader is the Range header, unless If-Range makes it void: content that is
 // named by its digest never changes, so the only validator that counts is its ETag.
-func rangeHeader(r *http.Request, etag string) string {
-	if v := r.Header["If-Range"]; len(v) > 0 && strings.TrimSpace(v[0]) != etag {
+func rangeHeader(r *http.Request, d manifest.Digest) string {
+	if v := r.Header["If-Range"]; len(v) > 0 && !isETag(strings.TrimSpace(v[0]), d) {
 		return ""
 	}
 	return r.Header.Get("Range")
+}
+
+// isETag reports whether tag is d's: the digest in quotes.
+func isETag(tag string, d manifest.Digest) bool {
+	s := d.String()
+	return len(tag) == len(s)+2 && tag[0] == '"' && tag[len(tag)-1] == '"' && tag[1:len(tag)-1] == s
 }

@@ -56,6 +56,7 @@ type landedHold struct {
 	size int64
 }
 
+func (h *landedHold) Bytes() []byte  { return nil }
 func (h *landedHold) File() *os.File { return nil }
 func (h *landedHold) Size() int64    { return h.size }
 func (h *landedHold) Source() string { return SourceFill }
@@ -83,10 +84,10 @@ func TestFilesReachTheConnectionAsFiles(t *testing.T) {
 	body := pattern(5<<20 + 321)
 	file, path := h.file(body)
 	fill := someDigest
-	h.blobs[fill] = func(int64) (hold, error) {
+	h.setBlob(fill, func(int64) (hold, error) {
 		f, err := os.Open(path)
 		return &landedHold{f, int64(len(body))}, err
-	}
+	})
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

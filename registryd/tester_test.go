@@ -98,9 +98,22 @@ func (f *fakeContents) Manifest(_ context.Context, repo Repository, ref Ref, _ b
 	return a, nil
 }
 
+func (f *fakeContents) blob(d manifest.Digest) (open func(int64) (hold, error), ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	open, ok = f.blobs[d]
+	return open, ok
+}
+
+func (f *fakeContents) setBlob(d manifest.Digest, open func(int64) (hold, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blobs[d] = open
+}
+
 func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, off int64) (hold, error) {
 	f.opened.Add(1)
-	open, ok := f.blobs[d]
+	open, ok := f.blob(d)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", d, fs.ErrNotExist)
 	}
@@ -113,7 +126,7 @@ func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, 
 }
 
 func (f *fakeContents) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (int64, string, error) {
-	open, ok := f.blobs[d]
+	open, ok := f.blob(d)
 	if !ok {
 		return 0, "", fmt.Errorf("%s: %w", d, fs.ErrNotExist)
 	}
@@ -154,12 +167,25 @@ type fileHold struct {
 	size int64
 }
 
+func (h *fileHold) Bytes() []byte  { return nil }
 func (h *fileHold) File() *os.File { return h.f }
 func (h *fileHold) Size() int64    { return h.size }
 func (h *fileHold) Source() string { return SourceDisk }
 func (h *fileHold) Close() error   { return h.f.Close() }
 func (h *fileHold) CopyRange(context.Context, io.Writer, int64, int64) error {
 	return errors.New("a complete blob is served from its file")
+}
+
+// memoryHold is a blob that is complete and small.
+type memoryHold []byte
+
+func (h memoryHold) Bytes() []byte  { return h }
+func (h memoryHold) File() *os.File { return nil }
+func (h memoryHold) Size() int64    { return int64(len(h)) }
+func (h memoryHold) Source() string { return SourceDisk }
+func (h memoryHold) Close() error   { return nil }
+func (h memoryHold) CopyRange(context.Context, io.Writer, int64, int64) error {
+	return errors.New("a blob in memory is served from there")
 }
 
 // fillHold is a blob that lands while it is read: as much of body as allowed, then
@@ -172,6 +198,7 @@ type fillHold struct {
 	gate  chan struct{}
 }
 
+func (h *fillHold) Bytes() []byte  { return nil }
 func (h *fillHold) File() *os.File { return nil }
 func (h *fillHold) Size() int64    { return h.size }
 func (h *fillHold) Source() string { return SourceFill }
@@ -256,7 +283,7 @@ func (h *tester) file(body []byte) (manifest.Digest, string) {
 	if err := os.WriteFile(path, body, 0o444); err != nil {
 		panic(err)
 	}
-	h.blobs[d] = func(int64) (hold, error) {
+	h.setBlob(d, func(int64) (hold, error) {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, err
@@ -266,14 +293,14 @@ func (h *tester) file(body []byte) (manifest.Digest, string) {
 			return nil, err
 		}
 		return &fileHold{f, st.Size()}, nil
-	}
+	})
 	return d, path
 }
 
 // fill adds a blob that is landing.
 func (h *tester) fill(b *fillHold) manifest.Digest {
 	d := manifest.DigestOf(b.body)
-	h.blobs[d] = func(int64) (hold, error) { return b, nil }
+	h.setBlob(d, func(int64) (hold, error) { return b, nil })
 	return d
 }
 

@@ -10,26 +10,27 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"hostlocal/manifest"
 )
 
 func blobPath(d manifest.Digest) string { return "/v2/library/app/blobs/" + d.String() }
 
-// bodies are the two ways in which a blob is there: as a file, and landing.
-func bodies(h *tester, body []byte) map[string]manifest.Digest {
+// bodies adds a blob in each of the ways in which it may be there, as a file, in
+// memory and landing, and returns them with what their source is. The latter two
+// have digests of something else, so that there can be all three.
+func bodies(h *tester, body []byte) map[manifest.Digest]string {
 	file, _ := h.file(body)
-	other := append([]byte("f"), body[1:]...)
-	fill := manifest.DigestOf(other)
-	h.blobs[fill] = func(int64) (hold, error) { return &fillHold{body: body, size: int64(len(body))}, nil }
-	return map[string]manifest.Digest{SourceDisk: file, SourceFill: fill}
+	memory, fill := manifest.DigestOf([]byte("memory")), manifest.DigestOf([]byte("fill"))
+	h.setBlob(memory, func(int64) (hold, error) { return memoryHold(body), nil })
+	h.setBlob(fill, func(int64) (hold, error) { return &fillHold{body: body, size: int64(len(body))}, nil })
+	return map[manifest.Digest]string{file: SourceDisk, memory: SourceDisk, fill: SourceFill}
 }
 
 func TestBlobsHaveTheirHeaders(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	body := pattern(200_000)
-	for source, d := range bodies(h, body) {
+	for d, source := range bodies(h, body) {
 		headers := []string{"Content-Type: application/octet-stream", "Docker-Content-Digest: " + d.String(), `Etag: "` + d.String() + `"`,
 			"Content-Length: 200000", "Accept-Ranges: bytes", "X-Registryd-Source: " + source, "Content-Encoding:"}
 		g := h.get(blobPath(d), "Accept-Encoding: gzip, zstd")
@@ -52,7 +53,7 @@ func TestBlobsHaveTheirHeaders(t *testing.T) {
 func TestBlobRanges(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	body := pattern(200_000)
-	for source, d := range bodies(h, body) {
+	for d, source := range bodies(h, body) {
 		etag := `"` + d.String() + `"`
 		for _, c := range []struct {
 			headers  []string
@@ -99,13 +100,10 @@ func TestSeveralRangesOfAFile(t *testing.T) {
 
 func TestEmptyBlob(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
-	d, _ := h.file(nil)
-	for range 2 { // from the file, from memory
+	for d := range bodies(h, []byte{}) {
 		h.want(h.get(blobPath(d)), 200, "Content-Length: 0")
 		h.want(h.get(blobPath(d), "Range: bytes=0-"), 200, "Content-Length: 0")
 	}
-	h.blobs[someDigest] = func(int64) (hold, error) { return &fillHold{}, nil }
-	h.want(h.get(blobPath(someDigest)), 200, "Content-Length: 0", "X-Registryd-Source: fill")
 }
 
 func TestFillOfUnknownLengthIsChunked(t *testing.T) {
@@ -177,80 +175,5 @@ func TestFillThatFailsLaterBreaksTheConnection(t *testing.T) {
 				t.Errorf("size %d until %d: %d bytes, %v", size, until, len(body), err)
 			}
 		}
-	}
-}
-
-func TestSmallBlobComesFromMemoryAsLongAsItsFileIsAsItWas(t *testing.T) {
-	h := newTester(t, HandlerOptions{})
-	body := pattern(10_000)
-	d, path := h.file(body)
-	for range 3 {
-		g := h.get(blobPath(d))
-		h.want(g, 200, "X-Registryd-Source: disk", "Content-Length: 10000", "Docker-Content-Digest: "+d.String())
-		if !bytes.Equal(g.body, body) {
-			t.Fatal("other bytes")
-		}
-	}
-	if n := h.opened.Load(); n != 1 {
-		t.Errorf("opened %d times", n)
-	}
-	h.want(h.get(blobPath(d), "Range: bytes=5-6"), 206)
-	h.want(h.get("/v2/another/name/blobs/"+d.String()), 200)
-	if n := h.opened.Load(); n != 3 {
-		t.Errorf("a range and another repository: opened %d times", n)
-	}
-	// A byte is written over and the mtime put back: the cache has to be asked.
-	st, _ := os.Stat(path)
-	os.Chmod(path, 0o644)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.WriteAt([]byte{^body[0]}, 0)
-	f.Close()
-	os.Chtimes(path, time.Time{}, st.ModTime())
-	h.get(blobPath(d))
-	if n := h.opened.Load(); n != 4 {
-		t.Errorf("a changed file: opened %d times", n)
-	}
-	os.Remove(path)
-	delete(h.blobs, d)
-	h.wantError(h.get(blobPath(d)), 404, "BLOB_UNKNOWN")
-}
-
-func TestMemoryIsBoundedInBytes(t *testing.T) {
-	h := newTester(t, HandlerOptions{})
-	s := h.handler.small
-	for i := range 600 {
-		d, path := h.file(append(pattern(maxSmallBlob-2), byte(i), byte(i>>8)))
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.keep(smallKey{digest: d}, f, nil, time.Now())
-		s.keep(smallKey{digest: d}, f, nil, time.Now()) // again: counted once
-		f.Close()
-		os.Remove(path)
-	}
-	if want := int64(s.order.Len()) * (maxSmallBlob + smallOverhead); *s.bytes != want || *s.bytes > smallBlobBudget || *s.bytes < smallBlobBudget*9/10 {
-		t.Errorf("%d bytes counted for %d blobs of %d", *s.bytes, s.order.Len(), want)
-	}
-}
-
-func TestMemoryAsksAgainAfterAWhile(t *testing.T) {
-	h := newTester(t, HandlerOptions{})
-	d, path := h.file(pattern(100))
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	k, s, now := smallKey{digest: d}, h.handler.small, time.Now()
-	s.keep(k, f, nil, now)
-	if s.get(k, now.Add(smallRecheck-1)) == nil {
-		t.Error("forgotten too early")
-	}
-	if s.get(k, now.Add(smallRecheck)) != nil || *s.bytes != 0 {
-		t.Error("still there")
 	}
 }

@@ -1,34 +1,41 @@
 package registryd
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strconv"
 )
 
-// blob answers with a blob: from its file if it is complete here, else as it
-// lands.
-func (h *Handler) blob(w *response, r *http.Request, t target, ns string, repo Repository) error {
+// blob answers with a blob: from memory or from its file if it is complete here,
+// else as it lands.
+func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) error {
 	w.digest = t.digest
-	etag := `"` + t.digest.String() + `"`
-	if r.Method == http.MethodHead || noneMatch(r, etag) {
+	if r.Method == http.MethodHead || noneMatch(r, t.digest) {
 		return h.statBlob(w, r, t, repo)
 	}
-	rng, kind := parseRange(rangeHeader(r, etag))
+	rng, kind := parseRange(rangeHeader(r, t.digest))
 	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start())
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	c := newContentHeaders(octetStream[0], t.digest, b.Size())
-	w.setContent(c, b.Source(), cacheControl)
-	if f := b.File(); f != nil {
-		if b.Size() <= maxSmallBlob {
-			h.small.keep(smallKey{t.name, ns, t.digest}, f, c, w.start)
-		}
-		return h.serveContent(w, r, c, b.Size(), f)
+	small, file := b.Bytes(), b.File()
+	if small == nil && file == nil {
+		w.setContent(newContentHeaders(octetStream[0], t.digest, b.Size()), b.Source(), cacheControl)
+		return h.follow(w, r, b, rng, kind)
 	}
-	return h.follow(w, r, b, c, rng, kind)
+	c := h.blobs.of(octetStream[0], t.digest, b.Size())
+	w.setContent(c, b.Source(), cacheControl)
+	switch {
+	case file != nil:
+		return serveContent(w, r, t.digest, b.Size(), file)
+	case conditional(r):
+		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
+	}
+	w.setLength(c)
+	w.Write(small) // a client that does not take it has left
+	return nil
 }
 
 // statBlob answers without a body, and without fetching the blob.
@@ -39,7 +46,7 @@ func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Reposito
 	}
 	c := newContentHeaders(octetStream[0], t.digest, size)
 	w.setContent(c, source, cacheControl)
-	if noneMatch(r, c.etag[0]) {
+	if noneMatch(r, t.digest) {
 		delete(w.Header(), "Content-Type")
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -57,7 +64,7 @@ func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Reposito
 //
 // Of several ranges none is served: all of the body is a right answer to that,
 // and the blob is going to be here.
-func (h *Handler) follow(w *response, r *http.Request, b hold, c *contentHeaders, rng byteRange, kind rangeKind) error {
+func (h *Handler) follow(w *response, r *http.Request, b hold, rng byteRange, kind rangeKind) error {
 	off, n, status := int64(0), b.Size(), http.StatusOK
 	if kind == rangeOne && b.Size() >= 0 {
 		var ok bool

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 // manifest answers with a manifest or an index: whole, in the one media type that
@@ -18,27 +21,33 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 	if err != nil {
 		return err
 	}
-	c := h.headers.of(a)
+	m := a.Manifest
+	var c *contentHeaders
+	if m.Body == nil {
+		c = newContentHeaders(m.MediaType, m.Digest, a.Size)
+	} else {
+		c = h.manifests.of(m.MediaType, m.Digest, int64(len(m.Body)))
+	}
 	cache := cacheControl
 	if t.tag != "" {
 		cache = cacheNever
 	}
-	w.digest = a.Manifest.Digest
+	w.digest = m.Digest
 	w.setContent(c, a.Source, cache)
 	if a.Warning != "" {
 		w.Header().Set("Warning", a.Warning)
 	}
 	switch {
-	case head && noneMatch(r, c.etag[0]):
+	case head && noneMatch(r, m.Digest):
 		w.WriteHeader(http.StatusNotModified)
 	case head:
 		w.setLength(c)
 		w.WriteHeader(http.StatusOK)
 	case conditional(r):
-		return h.serveContent(w, r, c, a.Size, bytes.NewReader(a.Manifest.Body))
+		return serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
 	default:
 		w.setLength(c)
-		w.Write(a.Manifest.Body) // a client that does not take it has left
+		w.Write(m.Body) // a client that does not take it has left
 	}
 	return nil
 }
@@ -57,11 +66,11 @@ const maxRanges = 8
 // serveContent answers with content that is complete, by http.ServeContent:
 // ranges, conditions and, for a file, sendfile. What that would answer without
 // the form of the API is answered here first.
-func (h *Handler) serveContent(w *response, r *http.Request, c *contentHeaders, size int64, content io.ReadSeeker) error {
-	if header := rangeHeader(r, c.etag[0]); header != "" {
+func serveContent(w *response, r *http.Request, d manifest.Digest, size int64, content io.ReadSeeker) error {
+	if header := rangeHeader(r, d); header != "" {
 		rng, kind := parseRange(header)
 		switch {
-		case kind == rangeNone, kind == rangeMany && bytes.Count([]byte(header), []byte{','}) >= maxRanges:
+		case kind == rangeNone, kind == rangeMany && strings.Count(header, ",") >= maxRanges:
 			r.Header.Del("Range")
 		case kind == rangeOne:
 			off, n, ok := rng.within(size)
@@ -69,7 +78,7 @@ func (h *Handler) serveContent(w *response, r *http.Request, c *contentHeaders, 
 			case ok:
 				// In the one form that net/http reads as we do.
 				r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
-			case size > 0 && !noneMatch(r, c.etag[0]):
+			case size > 0 && !noneMatch(r, d):
 				return beyond(size)
 			}
 		}

@@ -22,6 +22,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 	size, proven := g.named.size(name, d)
 	if proven {
 		if h, err := g.disk.Open(d); err == nil {
+			g.owed.servedBlob(name, d, size)
 			return h, nil
 		}
 	}
@@ -56,6 +57,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
 	g.served(name, d)
+	g.owed.servedBlob(name, d, size)
 	return h, nil
 }
 
@@ -78,9 +80,7 @@ func (g *Registry) sources(repo Repository, d manifest.Digest, proven bool) []bl
 		list = append(list, &upstreamSource{origin: o, path: repo.Name.Path, d: d, first: func(size int64) {
 			g.named.add(repo.String(), d, size)
 			g.served(repo.String(), d)
-			if g.writer != nil {
-				g.writer.blob(repo.String(), d, size)
-			}
+			g.owed.blob(repo.String(), d, size)
 		}})
 	}
 	return list
@@ -98,10 +98,10 @@ func (g *Registry) Sources(d manifest.Digest, origin string, size int64) []blobc
 func (g *Registry) repository(name string) Repository {
 	for host := range g.origins {
 		if len(name) > len(host)+1 && name[:len(host)] == host && name[len(host)] == '/' {
-			return Repository{Name: manifest.Name{Host: host, Path: name[len(host)+1:]}}
+			return newRepository(manifest.Name{Host: host, Path: name[len(host)+1:]}, "")
 		}
 	}
-	return Repository{Name: manifest.Name{Path: name}}
+	return newRepository(manifest.Name{Path: name}, "")
 }
 
 // StatBlob returns the length of the blob in bytes and the source that said so,

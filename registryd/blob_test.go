@@ -85,6 +85,7 @@ func TestABlobOnDiskIsProvenByTheTagsOnDisk(t *testing.T) {
 		if _, err := w.blob("library/other", im.layerDigest()); err != nil {
 			w.t.Fatal(err)
 		}
+		synctest.Wait()
 		w.restart()
 		w.hub.fail("", errOutage)
 		w.bucket.fail("", errOutage)

@@ -98,7 +98,7 @@ func TestABucketThatKeepsFailingIsLeftAlone(t *testing.T) {
 			im := w.hub.push("library/app:v1", string(rune('a'+i)))
 			w.mustGet("library/app@"+im.d.String(), im)
 		}
-		if n := w.bucket.count("MANIFEST"); n != bucketFailures {
+		if n := w.bucket.count(""); n != bucketFailures {
 			w.t.Fatalf("%d calls of the failing bucket, want %d", n, bucketFailures)
 		}
 		if s := w.g.Status(); s.Store.Trouble == "" || s.Store.Failures != bucketFailures {
@@ -114,16 +114,72 @@ func TestABucketThatKeepsFailingIsLeftAlone(t *testing.T) {
 	}, func(w *world) { w.opt.Mirror = false })
 }
 
+func TestAStalledBucketIsLeftAlone(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.stall("")
+		for i := range 20 {
+			im := w.hub.push("library/app:v1", string(rune('a'+i)))
+			w.took(w.bucket.patience*3, func() { w.mustGet("library/app@"+im.d.String(), im) })
+		}
+		if n := w.bucket.count(""); n != bucketFailures {
+			w.t.Fatalf("%d calls of the stalled bucket, want %d", n, bucketFailures)
+		}
+	}, func(w *world) { w.opt.Mirror = false })
+}
+
+func TestAnUpstreamsNoEndsTheWaitForASlowBucket(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.stall("")
+		w.took(time.Second, func() {
+			_, err := w.get("library/app@" + newImage("one").d.String())
+			w.wantMiss(err)
+		})
+	})
+}
+
+func TestATagThatMovedToWhatNobodyGivesIsServedAsItWas(t *testing.T) {
+	for name, fault := range map[string]func(*calls){
+		"refused": func(c *calls) { c.fail("GET", errOutage) },
+		"stalled": func(c *calls) { c.stall("GET") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(w *world) {
+				old := w.hub.push("library/app:v1", "one")
+				w.pull("library/app:v1", old)
+				moved := w.hub.push("library/app:v1", "two")
+				time.Sleep(time.Minute)
+				fault(&w.hub.calls)
+				w.took(2*time.Second, func() {
+					if a := w.mustGet("library/app:v1", old); a.Warning == "" {
+						w.t.Fatal("no warning")
+					}
+				})
+				w.hub.heal()
+				time.Sleep(flightLimit)
+				w.mustGet("library/app:v1", moved)
+			}, withoutBucket)
+		})
+	}
+}
+
 func TestAManifestIsServedOnlyWhereItIsNamed(t *testing.T) {
 	within(t, func(w *world) {
 		im := w.hub.push("library/secret:v1", "one")
 		w.mustGet("library/secret:v1", im)
+		synctest.Wait() // it is in the bucket, too
 		_, err := w.get("library/other@" + im.d.String())
 		w.wantMiss(err)
 		_, err = w.get("ghcr.io/x/y@" + im.d.String())
 		w.wantMiss(err)
 		_, err = w.get("own/app@" + im.d.String())
 		w.wantMiss(err)
+		if err := w.cache.Remove(im.d); err != nil {
+			w.t.Fatal(err)
+		}
+		w.restart()
+		_, err = w.get("library/other@" + im.d.String())
+		w.wantMiss(err)
+		w.mustGet("library/secret:v1", im)
 		w.hub.push("library/other:v1", "one")
 		if a := w.mustGet("library/other@"+im.d.String(), im); a.Source != SourceDisk {
 			w.t.Fatalf("source %q", a.Source)

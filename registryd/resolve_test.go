@@ -34,7 +34,7 @@ func TestABareNameIsWhatTheBucketSaidLastWhileItIsOut(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.push("team/app:v1", "one")
 		w.repo("team/app")
-		w.repo("team/other")
+		w.pull("team/other:v1", w.hub.push("team/other:v1", "two"))
 		for _, fault := range []func(){func() { w.bucket.fail("", errOutage) }, func() { w.bucket.stall("") }} {
 			fault()
 			w.restart()

@@ -150,11 +150,34 @@ func TestAKilledProcessLeavesItsPendingWrites(t *testing.T) {
 	})
 }
 
-func TestAReadOnlyBucketIsAskedRarely(t *testing.T) {
+func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {
 	within(t, func(w *world) {
 		for _, op := range []string{"PUTBLOB", "PUTMANIFEST", "PUTTAG", "LINKLAYER"} {
 			w.bucket.fail(op, fmt.Errorf("bucket: %w", fs.ErrPermission))
 		}
+		w.pull("library/app:v1", w.hub.push("library/app:v1", "one"))
+		synctest.Wait()
+		if s := w.g.Status().WriteBack; s.Pending != 0 || s.Refused == 0 || s.Failed != 0 || s.Trouble != "" {
+			w.t.Fatalf("%+v", s)
+		}
+	})
+}
+
+func TestABucketThatRefusedTheCredentialsCatchesUp(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push("library/app:v1", "one")
+		w.bucket.fail("", fmt.Errorf("bucket: %w", fs.ErrPermission))
+		w.pull("library/app:v1", im)
+		time.Sleep(time.Minute)
+		w.bucket.heal()
+		time.Sleep(2 * retryMost)
+		w.wantInBucket("library/app:v1", im)
+	})
+}
+
+func TestABucketThatIsDownIsAskedRarely(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.fail("", errOutage)
 		for i := range 50 {
 			name := fmt.Sprintf("library/app%d:v1", i)
 			w.pull(name, w.hub.push(name, fmt.Sprint(i)))
@@ -165,6 +188,23 @@ func TestAReadOnlyBucketIsAskedRarely(t *testing.T) {
 		if n := w.bucket.count("") - before; n > 10*(blobWriters+manifestWriters) {
 			w.t.Fatalf("%d attempts in ten minutes", n)
 		}
+	})
+}
+
+func TestABlobThatWasHereIsLinkedForItsNewRepository(t *testing.T) {
+	within(t, func(w *world) {
+		w.pull("library/first:v1", w.hub.push("library/first:v1", "one"))
+		synctest.Wait()
+		im := w.hub.push("library/second:v1", "one")
+		w.pull("library/second:v1", im)
+		time.Sleep(2 * time.Second)
+		w.wantInBucket("library/second:v1", im)
+		w.wantCalls(&w.hub.calls, "BLOB", 2)
+		up, bucket := w.hub.count(""), w.bucket.count("")
+		w.pull("library/second:v1", im)
+		synctest.Wait()
+		w.wantCalls(&w.hub.calls, "", up)
+		w.wantCalls(&w.bucket.calls, "", bucket)
 	})
 }
 

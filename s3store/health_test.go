@@ -193,7 +193,7 @@ func TestStormDoesNotMultiply(t *testing.T) {
 }
 
 func TestPatienceFollowsTheBucket(t *testing.T) {
-	var w window
+	var w answerTimes
 	if got := w.patience(); got != minPatience {
 		t.Errorf("knowing nothing: %v", got)
 	}

@@ -3,7 +3,7 @@ package s3store_test
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"encoding/binary"
 	"net"
 	"os"
 	"os/exec"
@@ -15,10 +15,10 @@ import (
 	"hostlocal/s3store/s3test"
 )
 
-// binary finds a server that the tests run against: in REGISTRYD_TEST_BIN, else in
+// server finds a server that the tests run against: in REGISTRYD_TEST_BIN, else in
 // the cache where make test-deps puts them. One that is missing skips the test, or
 // fails it where REGISTRYD_TEST_REQUIRE=all.
-func binary(t testing.TB, name string) string {
+func server(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("REGISTRYD_TEST_BIN")
 	if dir == "" {
@@ -54,7 +54,7 @@ const realKey, realSecret = "registryd", "registryd-secret"
 // startMinio runs a real MinIO and returns how to reach a fresh bucket in it.
 func startMinio(t testing.TB) func(client string) s3store.Config {
 	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(binary(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
+	return start(t, addr, exec.Command(server(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
 		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
 		"MINIO_ROOT_USER="+realKey, "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
 }
@@ -62,7 +62,7 @@ func startMinio(t testing.TB) func(client string) s3store.Config {
 // startVersity runs a real versitygw over a folder.
 func startVersity(t testing.TB) func(client string) s3store.Config {
 	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(binary(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
+	return start(t, addr, exec.Command(server(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
 		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
 		"ROOT_ACCESS_KEY="+realKey, "ROOT_SECRET_KEY="+realSecret)
 }
@@ -112,7 +112,7 @@ func eachStore(t *testing.T, f func(t *testing.T, open maker)) {
 	t.Run("folder", func(t *testing.T) {
 		f(t, opener(s3store.Config{URL: "file://" + t.TempDir()}))
 	})
-	for _, server := range []struct {
+	for _, store := range []struct {
 		name  string
 		start func(testing.TB) func(string) s3store.Config
 	}{
@@ -120,8 +120,8 @@ func eachStore(t *testing.T, f func(t *testing.T, open maker)) {
 		{"minio", startMinio},
 		{"versitygw", startVersity},
 	} {
-		t.Run(server.name, func(t *testing.T) {
-			config := server.start(t)
+		t.Run(store.name, func(t *testing.T) {
+			config := store.start(t)
 			for _, client := range []string{"aws", "minio"} {
 				t.Run("by "+client, func(t *testing.T) {
 					c := config(client)
@@ -146,11 +146,11 @@ func mustOpen(t testing.TB, c s3store.Config) s3store.Bucket {
 	return b
 }
 
-// pattern is n bytes in which every 8 differ from all others.
+// pattern is n bytes in which every 8, aligned, differ from all others.
 func pattern(n int) []byte {
-	var b bytes.Buffer
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%07x\n", b.Len()/8)
+	var b []byte
+	for i := uint64(0); len(b) < n; i++ {
+		b = binary.BigEndian.AppendUint64(b, i*0x9e3779b97f4a7c15)
 	}
-	return b.Bytes()[:n]
+	return b[:n]
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hostlocal/registryd/upstream"
 )
 
 func TestColdGetByTagIsOneRequest(t *testing.T) {
@@ -109,7 +112,7 @@ func TestOutageServesTheLastKnownWithWarning(t *testing.T) {
 	faults := map[string]func(*calls){
 		"refused": func(c *calls) { c.fail("", errOutage) },
 		"stalled": func(c *calls) { c.stall("") },
-		"429":     func(c *calls) { c.fail("", rateLimit{30 * time.Second}) },
+		"429":     func(c *calls) { c.fail("", rateLimit(30*time.Second)) },
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -152,10 +155,9 @@ func TestOutageServesTheLastKnownWithWarning(t *testing.T) {
 }
 
 // rateLimit is an outage that says how long it lasts.
-type rateLimit struct{ after time.Duration }
-
-func (r rateLimit) Error() string             { return "429 Too Many Requests" }
-func (r rateLimit) RetryAfter() time.Duration { return r.after }
+func rateLimit(after time.Duration) error {
+	return &upstream.Error{Upstream: "hub", Status: http.StatusTooManyRequests, RetryAfter: after}
+}
 
 func TestBackOffEndsWithRetryAfter(t *testing.T) {
 	for _, c := range []struct {
@@ -166,8 +168,8 @@ func TestBackOffEndsWithRetryAfter(t *testing.T) {
 	}{
 		{"ttl 1m", Policy{TTL, time.Minute}, errOutage, 5 * time.Second},
 		{"ttl 2s", Policy{TTL, 2 * time.Second}, errOutage, 2 * time.Second},
-		{"Retry-After 30 s", Policy{TTL, 2 * time.Second}, rateLimit{30 * time.Second}, 30 * time.Second},
-		{"Retry-After 1 h is a minute", Policy{TTL, 2 * time.Second}, rateLimit{time.Hour}, time.Minute},
+		{"Retry-After 30 s", Policy{TTL, 2 * time.Second}, rateLimit(30 * time.Second), 30 * time.Second},
+		{"Retry-After 1 h is a minute", Policy{TTL, 2 * time.Second}, rateLimit(time.Hour), time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			within(t, func(w *world) {

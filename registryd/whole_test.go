@@ -16,9 +16,9 @@ import (
 	"hostlocal/s3store"
 )
 
-// host is a Registry with nothing faked below it but the upstream's machine: real
+// realHost is a Registry with nothing faked below it but the upstream's machine: real
 // sockets, files, and a bucket in a folder that several hosts share.
-type host struct {
+type realHost struct {
 	t     *testing.T
 	cache *blobcache.Cache
 	store *s3store.Store
@@ -26,7 +26,7 @@ type host struct {
 	stop  func()
 }
 
-func newHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *host {
+func newRealHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *realHost {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -57,7 +57,7 @@ func newHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *host {
 	})
 	must(err)
 	cache.Resume(g.Sources)
-	h := &host{t: t, cache: cache, store: store, g: g}
+	h := &realHost{t: t, cache: cache, store: store, g: g}
 	h.stop = sync.OnceFunc(func() {
 		must(g.Shutdown(context.Background()))
 		must(cache.Close())
@@ -69,7 +69,7 @@ func newHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *host {
 }
 
 // pull gets all of an image by its tag and checks every byte.
-func (h *host) pull(img hubtest.Image) error {
+func (h *realHost) pull(img hubtest.Image) error {
 	ctx := h.t.Context()
 	repo, err := h.g.Resolve(ctx, img.Repo, "")
 	if err != nil {
@@ -104,7 +104,7 @@ func (h *host) pull(img hubtest.Image) error {
 }
 
 // wantStored waits until the bucket has all of img.
-func (h *host) wantStored(img hubtest.Image) {
+func (h *realHost) wantStored(img hubtest.Image) {
 	h.t.Helper()
 	repo := "hub.test/" + img.Repo
 	for deadline := time.Now().Add(2 * time.Second); ; {
@@ -119,7 +119,7 @@ func (h *host) wantStored(img hubtest.Image) {
 	}
 }
 
-func (h *host) missing(repo string, img hubtest.Image) string {
+func (h *realHost) missing(repo string, img hubtest.Image) string {
 	ctx := h.t.Context()
 	if d, err := h.store.Tag(ctx, repo, img.Tag); err != nil || d != img.Digest {
 		return "the tag"
@@ -145,7 +145,7 @@ func (h *host) missing(repo string, img hubtest.Image) string {
 func TestAHundredClientsCostTheUpstreamOneImage(t *testing.T) {
 	hub := hubtest.New(t)
 	img := hub.AddImage("team/app", "v1", hub.Layers(2<<20, 300<<10, 77)...)
-	h := newHost(t, hub, t.TempDir(), t.TempDir())
+	h := newRealHost(t, hub, t.TempDir(), t.TempDir())
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
@@ -168,14 +168,14 @@ func TestTheNextHostPullsFromTheBucketAlone(t *testing.T) {
 	hub := hubtest.New(t)
 	img := hub.AddImage("team/app", "v1", hub.Layers(9<<20, 500)...)
 	bucket := t.TempDir()
-	first := newHost(t, hub, t.TempDir(), bucket)
+	first := newRealHost(t, hub, t.TempDir(), bucket)
 	if err := first.pull(img); err != nil {
 		t.Fatal(err)
 	}
 	first.wantStored(img)
 	sent := hub.SentAll()
 	dir := t.TempDir()
-	second := newHost(t, hub, dir, bucket)
+	second := newRealHost(t, hub, dir, bucket)
 	if err := second.pull(img); err != nil {
 		t.Fatal(err)
 	}
@@ -183,12 +183,12 @@ func TestTheNextHostPullsFromTheBucketAlone(t *testing.T) {
 		t.Error("the upstream sent bytes again")
 	}
 	hub.Down()
-	third := newHost(t, hub, t.TempDir(), bucket)
+	third := newRealHost(t, hub, t.TempDir(), bucket)
 	if err := third.pull(img); err != nil {
 		t.Errorf("with the upstream down: %v", err)
 	}
 	second.stop()
-	again := newHost(t, hub, dir, t.TempDir())
+	again := newRealHost(t, hub, dir, t.TempDir())
 	if err := again.pull(img); err != nil {
 		t.Errorf("with upstream down and bucket empty, after a restart: %v", err)
 	}
@@ -198,7 +198,7 @@ func TestAnUpstreamThatCutsIsResumedAndStored(t *testing.T) {
 	hub := hubtest.New(t)
 	img := hub.AddImage("team/app", "v1", hub.Layers(12<<20)...)
 	hub.Fault(hubtest.Blobs(), hubtest.CutEvery(5<<20))
-	h := newHost(t, hub, t.TempDir(), t.TempDir())
+	h := newRealHost(t, hub, t.TempDir(), t.TempDir())
 	if err := h.pull(img); err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestWrongBytesOfAnUpstreamReachNeitherClientNorBucket(t *testing.T) {
 	hub := hubtest.New(t)
 	img := hub.AddImage("team/app", "v1", hub.Layers(12<<20)...)
 	hub.Fault(hubtest.Blob(img.Layers[0].Digest), hubtest.Flip(3<<20))
-	h := newHost(t, hub, t.TempDir(), t.TempDir())
+	h := newRealHost(t, hub, t.TempDir(), t.TempDir())
 	if err := h.pull(img); err == nil {
 		t.Fatal("wrong bytes were served as whole")
 	}

@@ -153,6 +153,12 @@ func TestEachStepRenewsTheDeadline(t *testing.T) {
 	if under.deadlines != 4 {
 		t.Errorf("%d deadlines for 4 steps", under.deadlines)
 	}
+	w.reset(under, time.Minute, time.Now())
+	under.deadlines = 0
+	under.body.Reset()
+	if n, err := w.Write(body); err != nil || n != len(body) || !bytes.Equal(under.body.Bytes(), body) || under.deadlines != 3 {
+		t.Errorf("written at once: %d bytes, %v, %d deadlines", n, err, under.deadlines)
+	}
 	under.body.Reset()
 	lr := &io.LimitedReader{R: bytes.NewReader(body), N: 2*writeStep + 1}
 	if n, err := w.ReadFrom(lr); err != nil || n != 2*writeStep+1 || lr.N != 0 || !bytes.Equal(under.body.Bytes(), body[:n]) {

@@ -1,73 +1,316 @@
-// Package blobcache is the bounded, crash-safe, content-addressed disk cache with
-// joinable fills.
+// Package blobcache is a host's own copy of blobs: a folder within a hard budget of
+// bytes, in which a digest is absent, filling or present.
+//
+//	         Get                    all bytes landed, digest matched
+//	absent ───────> filling ─────────────────────────────────────> present
+//	   ^               │ mismatch, no source left                     │
+//	   └───────────────┴──────────────── eviction, damage ────────────┘
+//
+// Present is one plain read-only file, complete and verified; a hit opens it.
+// Filling is one fill, owned by the cache, that any number of readers join at any
+// byte and that outlives all of them. What the disk has no room for, or cannot
+// take, passes through memory.
+//
+// The invariant: nobody ends well with bytes that do not have the digest. A file
+// stands under its digest only after it matched, and the last byte of a blob that
+// is still coming is held back from everybody until it did.
+//
+// The files are the truth. The index that says what to evict is memory, built behind
+// the start; killing the process at any instruction loses nothing but time.
 package blobcache
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"hostlocal/manifest"
 )
 
-// Cache is a folder of blobs within a budget of bytes.
-type Cache struct{}
-
-// A Want says what a caller knows of a blob that may have to be fetched.
-type Want struct {
-	Size    int64    // bytes, from a descriptor; -1 if nobody knows
-	Offset  int64    // the first byte that the caller is going to read
-	Origin  string   // handed to Options.Resume when a restart finds the fill unfinished
-	Sources []Source // asked in this order
+// Options are a Cache's settings. Only Budget has no useful zero.
+type Options struct {
+	// Budget is what the folder may take, in bytes of allocated blocks. It is never
+	// exceeded.
+	Budget int64
+	// KeepFree is how many bytes of the file system are left free for others. The
+	// cache shrinks when others grow.
+	KeepFree int64
+	// ScrubRate is at how many bytes a second files are read again in search of
+	// silent rot; 0 means 4 MiB/s, negative none.
+	ScrubRate int64
+	// Window is how many bytes of memory blobs that pass through may take together;
+	// 0 means 32 MiB.
+	Window int64
+	// Log gets what a person should know; nil means slog.Default().
+	Log *slog.Logger
+	// OnFill, if set, is told how each fill and each passing through ended: the
+	// source that it used, and ok, passed, mismatch, storage, failed or stopped.
+	OnFill func(source, result string)
+	// OnMismatch, if set, is told which source's bytes did not match.
+	OnMismatch func(d manifest.Digest, source string)
 }
+
+const (
+	defaultScrubRate = 4 << 20
+	defaultWindow    = 32 << 20
+
+	// firstAnswer bounds how long Get waits: a client without a time-out of its own
+	// must not hang, and ten seconds is what the daemon's callers are promised.
+	firstAnswer = 9 * time.Second
+
+	// suspicion is how long after a mismatch a blob is taken from one source only,
+	// and not handed out from its middle: a client would glue a right tail to the
+	// wrong prefix that it kept.
+	suspicion = time.Minute
+)
+
+// A Cache is a folder of blobs. Its methods may be called from many goroutines.
+type Cache struct {
+	dir    string
+	blobs  string // dir + "/blobs"
+	lock   *os.File
+	opt    Options
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup // every goroutine of the cache's
+
+	ledger  *ledger
+	index   *index
+	scraps  *scraps
+	dirs    *dirs
+	memory  *memory
+	stats   stats
+	windows windows
+	bodies  chan struct{}
+	checks  singleflight.Group // of files without a seal
+	puts    singleflight.Group
+
+	mu       sync.Mutex // guards the maps below; taken before any other lock
+	fills    map[manifest.Digest]*fill
+	passes   map[manifest.Digest]*pass
+	suspects map[manifest.Digest]suspect
+	closed   bool
+}
+
+// New opens the folder dir, which it creates if need be and locks against other
+// processes (ErrLocked). It does not read what is there: that goes on behind, and
+// until it is done only the choice of what to evict is poorer. Close it.
+func New(dir string, opt Options) (*Cache, error) {
+	if opt.Budget <= 0 {
+		return nil, fmt.Errorf("blobcache: a budget of %d bytes holds nothing", opt.Budget)
+	}
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	if opt.ScrubRate == 0 {
+		opt.ScrubRate = defaultScrubRate
+	}
+	if opt.Window == 0 {
+		opt.Window = defaultWindow
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	ledger := openLedger(dir, opt.Budget, opt.KeepFree)
+	if err := makeFolders(dir); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	c := &Cache{
+		dir: dir, blobs: filepath.Join(dir, blobsDir), lock: lock, opt: opt, log: opt.Log,
+		ledger: ledger, index: newIndex(), scraps: newScraps(), memory: newMemory(),
+		dirs:     &dirs{ledger: ledger, blocks: make(map[string]int64)},
+		windows:  windows{free: opt.Window, freed: make(chan struct{})},
+		bodies:   make(chan struct{}, bodies),
+		fills:    make(map[manifest.Digest]*fill),
+		passes:   make(map[manifest.Digest]*pass),
+		suspects: make(map[manifest.Digest]suspect),
+	}
+	ledger.evict = c.evictOne
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.stats.fill = opt.OnFill
+	if c.stats.fill == nil {
+		c.stats.fill = func(string, string) {}
+	}
+	start, leftovers := ledger.start(), c.takeLeftovers()
+	c.work.Go(func() {
+		c.scan(start, leftovers)
+		c.scrub()
+	})
+	return c, nil
+}
+
+// Close stops the fills, which leaves what they have for the next start, and waits
+// for all that the cache does. Readers of complete files may read on.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.work.Wait()
+	return c.lock.Close()
+}
+
+// Account counts bytes of blocks that somebody else keeps under the folder: Names.
+func (c *Cache) Account(delta int64) { c.ledger.addFixed(delta) }
 
 // Open returns a blob that is complete on this disk, or an error that wraps
 // fs.ErrNotExist. It makes no network call.
-func (c *Cache) Open(d manifest.Digest) (*Blob, error) { panic("soon") }
+func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
+	now := time.Now()
+	if mem := c.memory.get(d); mem != nil {
+		c.release(c.index.hold(d, now))
+		return &Blob{c: c, digest: d, size: int64(len(mem)), mem: mem}, nil
+	}
+	e := c.index.hold(d, now) // before the file is opened: it cannot be evicted now
+	f, fi, err := c.openSealed(d, c.blobPath(d))
+	if err != nil {
+		c.release(e)
+		if e != nil && errors.Is(err, fs.ErrNotExist) {
+			c.lost(d)
+		}
+		return nil, err
+	}
+	if e == nil {
+		// The scan has not come here yet, and will count it; or somebody put the file
+		// there by hand.
+		scanned := c.stats.scanned.Load()
+		counted := c.index.add(d, fi.Size(), blocksOf(fi), !scanned, now)
+		if scanned {
+			c.ledger.add(blocksOf(fi) - counted)
+		}
+		e = c.index.hold(d, now)
+	}
+	b := &Blob{c: c, digest: d, size: fi.Size(), mod: fi.ModTime(), file: f, entry: e}
+	if b.size <= memoryBlob {
+		return b.intoMemory()
+	}
+	return b, nil
+}
 
-// Has reports whether d is complete on this disk.
-func (c *Cache) Has(d manifest.Digest) bool { panic("soon") }
+// intoMemory keeps a small blob's bytes, hashed once more because nobody will look
+// at the file again for a while.
+func (b *Blob) intoMemory() (*Blob, error) {
+	mem := make([]byte, b.size)
+	if _, err := io.ReadFull(b.file, mem); err == nil && b.digest.Verify(mem) == nil {
+		b.c.memory.add(b.digest, mem)
+		b.Close()
+		return &Blob{c: b.c, digest: b.digest, size: b.size, mem: mem}, nil
+	}
+	path := b.c.blobPath(b.digest)
+	b.Close()
+	b.c.quarantine(b.digest, path, "the file rotted")
+	return nil, fmt.Errorf("%s is damaged: %w", path, fs.ErrNotExist)
+}
 
-// Get returns the blob from this disk, or joins the fill that is running, or
-// starts one. It returns when the blob is present or the fill has had its first
-// answer, so that an outage is an error here, before the caller has sent a
-// header. If no source has it, the error wraps fs.ErrNotExist, or
-// fs.ErrPermission if one of them refused it. ctx ends only the wait of this
-// caller.
-func (c *Cache) Get(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) { panic("soon") }
+// lost notes that a file of the index's is not there any more.
+func (c *Cache) lost(d manifest.Digest) {
+	if freed := c.index.forget(d); freed > 0 {
+		c.log.Warn("blobcache: a file is gone that nobody here removed", "digest", d)
+		c.stats.damaged.Add(1)
+		c.ledger.add(-freed)
+	}
+}
 
-// Put publishes the bytes of r, which must have digest d, and returns when they
-// are durable. It is for manifests and pushes: bytes that are at hand. If the
-// cache has no room it returns an error that wraps ErrNoRoom, and nothing is lost
-// by ignoring it.
-func (c *Cache) Put(d manifest.Digest, r io.Reader, size int64) error { panic("soon") }
+// Has reports whether d is complete on this disk. A file without the seal counts
+// as one only after it was hashed.
+func (c *Cache) Has(d manifest.Digest) bool {
+	if c.memory.get(d) != nil {
+		return true
+	}
+	path := c.blobPath(d)
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	if sealed(fi) {
+		return true
+	}
+	f, _, err := c.openSealed(d, path)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
 
-// Remove evicts d, pinned or not. A reader that has it open reads on.
-func (c *Cache) Remove(d manifest.Digest) error { panic("soon") }
+// release ends a hold of the index's; nil is none.
+func (c *Cache) release(e *entry) {
+	if e == nil {
+		return
+	}
+	if freed := c.index.release(e); freed > 0 {
+		c.ledger.add(-freed)
+	}
+}
 
-// Blob is one caller's hold on a blob: a file that is complete, or a fill that
-// is under way. Close it.
-type Blob struct{}
+// Pin keeps d from being evicted until the returned function is called, once. It
+// reports false if d is not complete here.
+func (c *Cache) Pin(d manifest.Digest) (unpin func(), ok bool) {
+	b, err := c.Open(d)
+	if err != nil {
+		return nil, false
+	}
+	defer b.Close()
+	e := c.index.hold(d, time.Now())
+	if e == nil {
+		return nil, false
+	}
+	return sync.OnceFunc(func() { c.release(e) }), true
+}
 
-// Size returns the blob's length in bytes, or -1 while nobody knows it.
-func (b *Blob) Size() int64 { panic("soon") }
+// Remove takes d off the disk. A reader that has it open reads on. Removing what
+// is not there is no error.
+func (c *Cache) Remove(d manifest.Digest) error {
+	c.memory.remove(d)
+	freed := c.index.forget(d)
+	err := os.Remove(c.blobPath(d))
+	c.ledger.add(-freed)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
 
-// Source is what X-Registryd-Source says: disk, fill, store or upstream.
-func (b *Blob) Source() string { panic("soon") }
-
-// File returns the complete file for http.ServeContent, or nil if the blob is
-// not complete on this disk (use CopyRange then). It is closed by Close.
-func (b *Blob) File() *os.File { panic("soon") }
-
-// CopyRange sends n bytes from off on to w as they land, n < 0 to the end,
-// flushing w (if it is an http.Flusher) before each wait. An error after the first
-// byte means that the rest must not be sent: break the connection.
-// The last byte of the blob is sent only after the digest matched.
-func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error { panic("soon") }
-
-// ReadAt waits until the bytes have landed (or the fill failed) and reads them:
-// io.ReaderAt over a growing blob. It is what a write-back uploads from.
-func (b *Blob) ReadAt(p []byte, off int64) (int, error) { panic("soon") }
-
-// Close releases the hold. The fill goes on without it.
-func (b *Blob) Close() error { panic("soon") }
+// Resume starts the fills that the last process left unfinished. sources says
+// where such a blob, whose Want had that Origin, can be had; none means that its
+// bytes are left until their room is needed.
+func (c *Cache) Resume(sources func(d manifest.Digest, origin string, size int64) []Source) {
+	names, err := os.ReadDir(filepath.Join(c.dir, partialDir))
+	if err != nil {
+		return
+	}
+	for _, n := range names {
+		d, ok := parsePartialName(n.Name())
+		if !ok {
+			continue
+		}
+		h, _, ok := readMap(filepath.Join(c.dir, partialDir, n.Name()+mapSuffix))
+		if !ok {
+			continue
+		}
+		if s := sources(d, h.Origin, h.Size); len(s) > 0 {
+			if f, err := c.fillFor(d, Want{Size: h.Size, Origin: h.Origin, Sources: s}); err == nil {
+				f.leave()
+			}
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// A Blob is one caller's hold on a blob: bytes that are complete here, in memory
+// or in a file, or a fill, or a passing through. It is for one goroutine, but
+// ReadAt may be called from several. Close it.
+type Blob struct {
+	c      *Cache
+	digest manifest.Digest
+	want   Want
+	size   int64
+	mod    time.Time
+
+	mem   []byte   // complete, in memory
+	file  *os.File // complete, or the partial file of the fill
+	entry *entry   // held while file is a complete file
+	fill  *fill
+	pass  *pass
+}
+
+// Size returns the blob's length in bytes, or -1 while nobody knows it.
+func (b *Blob) Size() int64 {
+	switch {
+	case b.fill != nil:
+		b.fill.mu.Lock()
+		defer b.fill.mu.Unlock()
+		return b.fill.size
+	case b.pass != nil:
+		return b.pass.length()
+	}
+	return b.size
+}
+
+// Digest is the blob's name.
+func (b *Blob) Digest() manifest.Digest { return b.digest }
+
+// Source is what X-Registryd-Source says: "disk" for what was complete here, "fill",
+// or, for what passes through uncached, the source's name.
+func (b *Blob) Source() string {
+	switch {
+	case b.fill != nil:
+		return "fill"
+	case b.pass != nil:
+		return b.pass.opener.name()
+	}
+	return "disk"
+}
+
+// Bytes returns all of a complete blob that is kept in memory, else nil. Nobody
+// may write to them.
+func (b *Blob) Bytes() []byte { return b.mem }
+
+// File returns the complete file, for http.ServeContent, or nil: look at Bytes
+// then, and use CopyRange if there are none. Close closes it.
+func (b *Blob) File() *os.File {
+	if b.entry == nil && b.fill != nil || b.pass != nil {
+		return nil
+	}
+	return b.file
+}
+
+// Close releases the hold. A fill goes on without it.
+func (b *Blob) Close() error {
+	if b.file != nil {
+		b.file.Close()
+	}
+	if b.fill != nil {
+		b.fill.leave()
+	}
+	if b.pass != nil {
+		b.pass.leave(b)
+	}
+	b.c.release(b.entry)
+	return nil
+}
+
+// CopyRange sends the n bytes from off on to w as they land, n < 0 for all that
+// follow, flushing w (if it is an http.Flusher) before each wait. The blob's last
+// byte is sent only after the digest matched. An error after the first byte means
+// that the rest must not be sent: break the connection.
+func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
+	end := int64(-1)
+	if n >= 0 {
+		end = off + n
+	}
+	switch {
+	case b.mem != nil:
+		return copyFrom(w, sliceReader(b.mem), off, clip(end, b.size))
+	case b.fill == nil && b.pass == nil:
+		return copyFrom(w, b.file, off, clip(end, b.size))
+	case b.pass == nil:
+		var err error
+		if off, err = b.copyFill(ctx, w, off, end); !errors.Is(err, errStorage) {
+			return err
+		}
+		// The disk failed under the fill. What this client lacks still comes from the
+		// sources.
+		if b.pass, err = b.c.joinPass(ctx, b); err != nil {
+			return err
+		}
+	}
+	return b.pass.copyTo(ctx, b, w, off, end)
+}
+
+// copyFill sends [off, end) as it lands, and returns how far it came.
+func (b *Blob) copyFill(ctx context.Context, w io.Writer, off, end int64) (int64, error) {
+	flush := func() {
+		if f, ok := w.(http.Flusher); ok {
+			f.Flush()
+		}
+	}
+	for end < 0 || off < end {
+		until, err := b.fill.wait(ctx, b, off, flush)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return off, err
+		}
+		if err := copyFrom(w, b.file, off, clip(end, until)); err != nil {
+			return off, err
+		}
+		off = clip(end, until)
+	}
+	return off, nil
+}
+
+// clip returns the smaller of a wanted end, which is negative for none, and the
+// end that there is.
+func clip(want, have int64) int64 {
+	if want < 0 {
+		return have
+	}
+	return min(want, have)
+}
+
+// copyFrom sends [off, end) of r. Of a file it hands w a *os.File behind a
+// limit, which is what the network's ReadFrom makes a sendfile of; and only
+// bytes that are there, for sendfile would send holes as zeros.
+func copyFrom(w io.Writer, r io.ReaderAt, off, end int64) error {
+	if off >= end {
+		return nil
+	}
+	f, ok := r.(*os.File)
+	if !ok {
+		_, err := io.Copy(w, io.NewSectionReader(r, off, end-off))
+		return err
+	}
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.CopyN(w, f, end-off)
+	return err
+}
+
+type sliceReader []byte
+
+func (s sliceReader) ReadAt(p []byte, off int64) (int, error) {
+	if off >= int64(len(s)) {
+		return 0, io.EOF
+	}
+	n := copy(p, s[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// ReadAt is io.ReaderAt over a blob that may still be growing: it waits until the
+// bytes have landed, or the fill has failed. It is what a write-back uploads from.
+func (b *Blob) ReadAt(p []byte, off int64) (int, error) {
+	return b.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt whose wait ends with ctx.
+func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, err error) {
+	switch {
+	case b.mem != nil:
+		return sliceReader(b.mem).ReadAt(p, off)
+	case b.pass != nil:
+		return b.pass.readAt(ctx, b, p, off)
+	case b.fill == nil:
+		return b.file.ReadAt(p, off)
+	}
+	for n < len(p) {
+		until, err := b.fill.wait(ctx, nil, off+int64(n), nil)
+		if err != nil {
+			return n, err
+		}
+		m, err := b.file.ReadAt(p[n:min(int64(len(p)), until-off)], off+int64(n))
+		n += m
+		if err != nil && n < len(p) && !errors.Is(err, io.EOF) {
+			return n, err
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,139 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// A Want says what a caller knows of a blob that may have to be fetched.
+type Want struct {
+	Size    int64    // bytes, from a descriptor; -1 if nobody knows
+	Offset  int64    // the first byte that the caller is going to read
+	Ranged  bool     // the caller came with a range: more of them are likely
+	Origin  string   // handed to Resume when a restart finds the fill unfinished
+	Sources []Source // asked in this order
+}
+
+// Get returns the blob from this disk, or joins the fill that is running, or
+// starts one. It returns when the blob is present or the fill has had its first
+// answer, so that an outage is an error here, before the caller has sent a header:
+// within 10 s. If no source has the blob the error wraps fs.ErrNotExist, and
+// fs.ErrPermission if the last that might have refused it. ctx ends only the wait
+// of this caller.
+func (c *Cache) Get(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, firstAnswer, errLate)
+	defer cancel()
+	for {
+		if b, err := c.Open(d); err == nil {
+			return b, nil
+		}
+		b, err := c.joinFill(ctx, d, w)
+		switch {
+		case err == nil:
+			return b, nil
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("waiting for %s: %w", d, context.Cause(ctx))
+		case errors.Is(err, errStorage):
+			return c.passThrough(ctx, d, w, err)
+		case !errors.Is(err, errPublished):
+			return nil, err
+		}
+	}
+}
+
+// errLate is the cause when no source answered in time.
+var errLate = fmt.Errorf("no source answered in time: %w", os.ErrDeadlineExceeded)
+
+// joinFill returns a reader of d's fill once that has had an answer.
+func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) {
+	f, err := c.fillFor(d, w)
+	if err != nil {
+		return nil, err
+	}
+	return c.follow(ctx, d, w, f)
+}
+
+// follow returns a reader of f, among whose readers the caller is counted, once it
+// has had an answer.
+func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) (*Blob, error) {
+	b := &Blob{c: c, digest: d, want: w, fill: f}
+	select {
+	case <-f.answered:
+	case <-ctx.Done():
+		f.leave()
+		return nil, ctx.Err()
+	}
+	f.mu.Lock()
+	err := f.err
+	f.mu.Unlock()
+	if err == nil {
+		b.file, err = os.Open(f.part.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errPublished // or it failed just now: the next look tells
+		} else if err != nil {
+			err = fmt.Errorf("%w: %w", errStorage, err)
+		}
+	}
+	if err != nil {
+		f.leave()
+		return nil, err
+	}
+	return b, nil
+}
+
+// fillFor returns the fill of d, with the caller counted as a reader.
+func (c *Cache) fillFor(d manifest.Digest, w Want) (*fill, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	s := c.suspects[d]
+	suspected := time.Now().Before(s.until)
+	if suspected && w.Offset > 0 {
+		return nil, fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
+	}
+	f := c.fills[d]
+	if f == nil {
+		if !suspected {
+			s.source = ""
+		}
+		f = c.newFill(d, w, s.source)
+		c.fills[d] = f
+		c.work.Go(f.run)
+	}
+	f.join()
+	return f, nil
+}
+
+var errClosed = errors.New("the cache is closed")
+
+// endFill takes f out of the cache.
+func (c *Cache) endFill(f *fill) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fills[f.digest] == f {
+		delete(c.fills, f.digest)
+	}
+}
+
+// passThrough serves d without the disk, which failed with why.
+func (c *Cache) passThrough(ctx context.Context, d manifest.Digest, w Want, why error) (*Blob, error) {
+	b := &Blob{c: c, digest: d, want: w}
+	p, err := c.joinPass(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	b.pass = p
+	c.stats.passed.Add(1)
+	if c.stats.shouldSay() {
+		c.log.Warn("blobcache: passing blobs through uncached", "digest", d, "why", why)
+	}
+	return b, nil
+}

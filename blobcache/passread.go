@@ -1,0 +1,158 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// fastest is where the reader stands that the stream may not outrun. The caller
+// holds mu.
+func (p *pass) fastest() (at int64, any bool) {
+	for _, off := range p.at {
+		if off >= p.lo && (!any || off > at) {
+			at, any = off, true
+		}
+	}
+	return at, any
+}
+
+// errBehind says that the window does not have the byte and will not.
+var errBehind = errors.New("outside the window")
+
+// read copies what the window has at off into buf, waiting for it.
+func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, error) {
+	for {
+		p.mu.Lock()
+		if p.size >= 0 && off >= p.size && (p.verified || off > 0) {
+			p.mu.Unlock()
+			return 0, io.EOF
+		}
+		until := p.hi
+		if !p.verified && (p.size < 0 || until == p.size) {
+			until--
+		}
+		if off < p.lo || off > p.hi+int64(len(p.ring)) {
+			delete(p.at, b)
+			p.tell()
+			p.mu.Unlock()
+			return 0, errBehind
+		}
+		p.at[b] = off
+		if off < until {
+			n := 0
+			for off < until && n < len(buf) {
+				i := off % int64(len(p.ring))
+				m := copy(buf[n:], p.ring[i:min(int64(len(p.ring)), i+until-off)])
+				n, off = n+m, off+int64(m)
+			}
+			p.at[b] = off
+			p.tell()
+			p.mu.Unlock()
+			return n, nil
+		}
+		err, changed := p.err, p.changed
+		p.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// copyTo sends [off, end) to w, end < 0 for all that follows.
+func (p *pass) copyTo(ctx context.Context, b *Blob, w io.Writer, off, end int64) error {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for end < 0 || off < end {
+		part := *buf
+		if end >= 0 {
+			part = part[:min(int64(len(part)), end-off)]
+		}
+		n, err := p.read(ctx, b, part, off)
+		if errors.Is(err, errBehind) {
+			off, err = p.direct(ctx, w, off, end)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(part[:n]); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// direct sends [off, end) from a range of the reader's own, but for the blob's
+// last byte, which waits for the full pass and comes out of the window. It
+// returns how far it came; the caller goes on from there.
+func (p *pass) direct(ctx context.Context, w io.Writer, off, end int64) (int64, error) {
+	size := p.length()
+	if size < 0 {
+		return off, fmt.Errorf("the blob's size is not known, and the reader fell behind: %w", errBusy)
+	}
+	if off == size-1 {
+		return off, p.settled(ctx) // the window has it then
+	}
+	stop := min(clip(end, size), size-1)
+	a, err := p.opener.open(ctx, off, stop-off)
+	if err != nil {
+		return off, err
+	}
+	defer a.body.Close()
+	if a.from < off {
+		if _, err := io.CopyN(io.Discard, a.body, off-a.from); err != nil {
+			return off, err
+		}
+	}
+	n, err := io.CopyN(w, a.body, stop-off)
+	if err != nil {
+		p.opener.strike(a.by, n, err)
+		if serr := p.opener.stuck(); serr != nil || n == 0 {
+			return off + n, err
+		}
+	}
+	return off + n, nil
+}
+
+// settled waits until the full pass has ended, and returns how.
+func (p *pass) settled(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		verified, err, changed := p.verified, p.err, p.changed
+		p.mu.Unlock()
+		if verified || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// readAt is ReadAt over a pass.
+func (p *pass) readAt(ctx context.Context, b *Blob, buf []byte, off int64) (n int, err error) {
+	for n < len(buf) {
+		m, err := p.read(ctx, b, buf[n:], off+int64(n))
+		if err != nil {
+			return n, err // a write-back that falls behind gives up: it was a favour
+		}
+		n += m
+	}
+	return n, nil
+}

@@ -1,0 +1,141 @@
+package blobcache
+
+import (
+	"math"
+)
+
+const (
+	// near is how far ahead of a fetch a reader may wait and still be served by
+	// it. A request of its own costs a round trip, in which a fetch brings about
+	// this much.
+	near = 1 << 20
+
+	// urgent is how many fetches may run beyond the source's plan for readers that
+	// wait far from everything under way.
+	urgent = 4
+
+	// rangedPart is what is asked for at a time when the readers come with ranges
+	// themselves: containerd's are 8 MiB, and a fetch that is bounded there never has
+	// to be broken off because the next range has it already.
+	rangedPart = 8 << 20
+
+	// roomStep is how much room a fetch takes at a time: evictions happen as bytes
+	// land, not when somebody says that they will.
+	roomStep = 8 << 20
+
+	// bodies is how many bodies are read at once on this host, and so how many
+	// copy buffers there are: 64 of 256 KiB make 16 MiB.
+	bodies     = 64
+	bufferSize = 256 << 10
+)
+
+// A claim is the bytes [pos, end) that one fetch is to bring. Claims do not
+// overlap, so no byte is asked for twice and no landed byte is written again. end
+// shrinks when a reader waits far ahead and gets a fetch of its own. The fill's
+// mu guards it.
+type claim struct {
+	pos, end int64 // end is math.MaxInt64 while the size is unknown
+	busy     int64 // [pos, busy) is being written: end does not shrink below it
+	logged   int64 // up to where the map has it
+	brought  int64 // bytes that landed and had not before
+	whole    bool  // asks for everything, without a range
+}
+
+// plan returns the next claim to fetch, nil if what runs is enough. The caller
+// holds mu.
+func (f *fill) plan() *claim {
+	switch {
+	case f.fatal != nil, f.said && f.landed.until(0) == f.size:
+		return nil
+	case f.size <= 0, f.opener.rangeless():
+		// One request for everything: there is nothing to make ranges of.
+		if len(f.claims) > 0 {
+			return nil
+		}
+		end := f.size
+		if end <= 0 {
+			end = math.MaxInt64
+		}
+		return &claim{end: end, whole: true}
+	}
+	part, parallel := f.terms()
+	if len(f.claims) == 0 && !f.said {
+		if gap := f.gap(f.want.Offset); gap.len() > 0 {
+			return f.claim(gap, part)
+		}
+	}
+	if len(f.claims) < parallel+urgent {
+		for _, off := range f.waiting {
+			if gap := f.gapFor(off); gap.len() > 0 {
+				return f.claim(gap, part)
+			}
+		}
+	}
+	if len(f.claims) < parallel {
+		return f.claim(f.gap(0), part)
+	}
+	return nil
+}
+
+// terms is how the source in use likes to be asked.
+func (f *fill) terms() (part int64, parallel int) {
+	part, parallel = math.MaxInt64, 1
+	if p, ok := f.opener.source().(Planner); ok {
+		part, parallel = p.Plan(f.size)
+	}
+	if f.want.Ranged {
+		part = min(part, rangedPart)
+	}
+	return max(part, near), max(parallel, 1)
+}
+
+func (f *fill) claim(gap span, part int64) *claim {
+	if gap.len() == 0 {
+		return nil
+	}
+	end := gap.end
+	if gap.len() > part {
+		end = gap.off + part
+	}
+	return &claim{pos: gap.off, end: end, busy: gap.off, logged: gap.off, whole: gap.off == 0 && end == f.size}
+}
+
+// gap returns the first bytes from off on that neither landed nor are claimed.
+func (f *fill) gap(off int64) span {
+	gap := f.landed.gap(off, f.size)
+	for again := true; again; {
+		again = false
+		for _, cl := range f.claims {
+			if cl.pos <= gap.off && gap.off < cl.end {
+				gap, again = f.landed.gap(cl.end, f.size), true
+			}
+		}
+	}
+	for _, cl := range f.claims {
+		if gap.off < cl.pos {
+			gap.end = min(gap.end, cl.pos)
+		}
+	}
+	return gap
+}
+
+// gapFor returns what to fetch for a reader that waits for the byte at off:
+// nothing if a fetch is about to bring it. A fetch that has it far ahead gives it
+// up.
+func (f *fill) gapFor(off int64) span {
+	if f.landed.until(off) > off || off >= f.size {
+		return span{}
+	}
+	for _, cl := range f.claims {
+		if off < cl.pos || off >= cl.end {
+			continue
+		}
+		if off-cl.busy <= near {
+			return span{}
+		}
+		gap := span{off, cl.end}
+		cl.end = off
+		return gap
+	}
+	return f.gap(off)
+}

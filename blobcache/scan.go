@@ -1,0 +1,141 @@
+package blobcache
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// scan learns what lies in the folder, behind the start: it enters the blobs into
+// the index and replaces the high-water mark by the sum. begun is the mark at
+// start; what happens meanwhile is counted by those who do it.
+func (c *Cache) scan(begun, leftovers int64) {
+	since := time.Now()
+	var fixed int64
+	_ = filepath.WalkDir(c.blobs, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case c.ctx.Err() != nil:
+			return c.ctx.Err()
+		case err != nil:
+			return nil // it is gone, or cannot be read: then it is no blob of ours
+		case entry.IsDir():
+			fixed += c.dirs.measure(path)
+			return nil
+		}
+		fi, err := entry.Info()
+		if err != nil {
+			return nil
+		}
+		if d, ok := c.blobAt(path); ok {
+			c.index.add(d, fi.Size(), blocksOf(fi), true, fi.ModTime())
+		} else {
+			fixed += blocksOf(fi)
+		}
+		return nil
+	})
+	if c.ctx.Err() != nil {
+		return // the mark goes on standing in
+	}
+	fixed += c.scanOthers(since)
+	c.ledger.scanned(begun, leftovers+c.index.sumScanned(), fixed)
+	c.stats.scanned.Store(true)
+	_, _, n := c.index.sums()
+	c.log.Debug("blobcache: scan done", "blobs", n, "took", time.Since(since))
+}
+
+// takeLeftovers empties the spool and enters partial files and quarantine among the
+// scraps, before anybody can ask for them: they are few. It returns their bytes.
+func (c *Cache) takeLeftovers() (bytes int64) {
+	spooled, _ := os.ReadDir(filepath.Join(c.dir, spoolDir))
+	for _, s := range spooled {
+		os.Remove(filepath.Join(c.dir, spoolDir, s.Name()))
+	}
+	for _, sub := range []string{partialDir, quarantineDir} {
+		files, _ := os.ReadDir(filepath.Join(c.dir, sub))
+		for _, f := range files {
+			path := filepath.Join(c.dir, sub, f.Name())
+			if fi, err := f.Info(); err == nil && leftover(path) {
+				blocks := blocksOf(fi)
+				if m, err := os.Stat(path + mapSuffix); err == nil {
+					blocks += blocksOf(m)
+				}
+				c.scraps.add(path, blocks)
+				bytes += blocks
+			}
+		}
+	}
+	return bytes
+}
+
+// leftover reports whether path is a scrap; what is no good at all it removes.
+func leftover(path string) bool {
+	if filepath.Base(filepath.Dir(path)) == quarantineDir {
+		return true
+	}
+	if _, ok := parsePartialName(filepath.Base(path)); ok {
+		if _, _, counts := readMap(path + mapSuffix); counts {
+			return true
+		}
+	} else if base, isMap := strings.CutSuffix(path, mapSuffix); isMap {
+		if _, err := os.Lstat(base); err == nil {
+			return false // counted with its partial file
+		}
+	}
+	os.Remove(path)
+	return false
+}
+
+// ownFiles is what the lock, the version, and the mark with its next version
+// beside it take at the most.
+const ownFiles = 4 * block
+
+// scanOthers returns the bytes of what the folder holds beside blobs: its own
+// files and folders, links, and what other programs put there. What changed since
+// was counted by whoever changed it.
+func (c *Cache) scanOthers(since time.Time) (fixed int64) {
+	_ = filepath.WalkDir(c.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		top := filepath.Dir(path) == c.dir
+		switch entry.Name() {
+		case blobsDir:
+			if top {
+				return fs.SkipDir // scanned before
+			}
+		case partialDir, spoolDir, quarantineDir:
+			if top {
+				fixed += c.dirs.measure(path)
+				return fs.SkipDir
+			}
+		case lockFile, versionFile, markFile, markFile + tempSuffix:
+			if top {
+				return nil
+			}
+		}
+		if path == c.dir {
+			fixed += c.dirs.measure(path)
+		} else if fi, err := entry.Info(); err == nil && fi.ModTime().Before(since) {
+			fixed += blocksOf(fi)
+		}
+		return c.ctx.Err()
+	})
+	return fixed + ownFiles
+}
+
+// blobAt returns which blob a path under blobs/ is.
+func (c *Cache) blobAt(path string) (manifest.Digest, bool) {
+	alg, rest, _ := strings.Cut(strings.TrimPrefix(path, c.blobs+"/"), "/")
+	d, err := manifest.ParseDigest(alg + ":" + filepath.Base(rest))
+	return d, err == nil && c.blobPath(d) == path
+}
+
+func parsePartialName(name string) (manifest.Digest, bool) {
+	alg, hex, _ := strings.Cut(name, "-")
+	d, err := manifest.ParseDigest(alg + ":" + hex)
+	return d, err == nil
+}

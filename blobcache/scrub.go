@@ -1,0 +1,95 @@
+package blobcache
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hostlocal/manifest"
+)
+
+// scrubPause is how long the scrub rests between two looks at everything. Disks
+// that rot do so over months.
+const scrubPause = 24 * time.Hour
+
+// scrub reads files again, at a bounded rate, in search of rot that leaves the
+// seal intact. It runs as long as the cache.
+func (c *Cache) scrub() {
+	if c.opt.ScrubRate < 0 {
+		return
+	}
+	for c.ctx.Err() == nil {
+		for _, d := range c.index.digests() {
+			if err := c.scrubOne(d); err != nil {
+				return
+			}
+		}
+		if c.pause(scrubPause) != nil {
+			return
+		}
+	}
+}
+
+// scrubOne hashes one blob. The error is the cache's end.
+func (c *Cache) scrubOne(d manifest.Digest) error {
+	path := c.blobPath(d)
+	f, _, err := c.openSealed(d, path)
+	if err != nil {
+		return nil // gone, or found out just now
+	}
+	defer f.Close()
+	h := d.Algorithm().New()
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for off := int64(0); ; {
+		n, err := f.ReadAt(*buf, off)
+		h.Write((*buf)[:n])
+		off += int64(n)
+		c.stats.scrubbed.Add(int64(n))
+		if err := c.pause(time.Duration(n) * time.Second / time.Duration(c.opt.ScrubRate)); err != nil {
+			return err
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			c.log.Error("blobcache: the scrub cannot read a file", "digest", d, "err", err)
+			return nil
+		}
+	}
+	// What was read for the scrub alone should not push out what clients read.
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	if d.Algorithm().Sum(h) != d && stillThere(f, path) {
+		c.quarantine(d, path, "the file rotted")
+	}
+	return nil
+}
+
+// stillThere reports whether f is the file at path, and not one that was evicted
+// or replaced while it was read.
+func stillThere(f *os.File, path string) bool {
+	here, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	read, err := f.Stat()
+	return err == nil && os.SameFile(here, read)
+}
+
+// pause waits for d, or returns the error of the cache's end.
+func (c *Cache) pause(d time.Duration) error {
+	if d <= 0 {
+		return c.ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
+}

@@ -1,0 +1,163 @@
+package registryd
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"hostlocal/blobcache"
+	"hostlocal/manifest"
+)
+
+// Blob returns a hold on the blob, which the caller closes; off is the first byte
+// that is going to be read. Errors are as those of Manifest.
+//
+// A warm blob costs one look into memory and the opening of its file. A cold one
+// that no manifest named here yet is got from the upstream in a fill that is its
+// own proof; only who joins a fill that another repository started has to be
+// asked for apart.
+func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
+	name := repo.String()
+	size, proven := g.named.size(name, d)
+	if proven {
+		if h, err := g.disk.Open(d); err == nil {
+			g.owed.servedBlob(name, d, size)
+			return h, nil
+		}
+	}
+	until := time.Now().Add(answerLimit)
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	var err error
+	if !proven {
+		if err = g.proveCheaply(ctx, repo, d, until); err == nil {
+			size, proven = g.named.size(name, d)
+		} else if repo.Name.IsOwn() {
+			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+		}
+	}
+	want := blobcache.Want{Size: size, Offset: off, Ranged: off > 0, Origin: name, Sources: g.sources(repo, d, proven)}
+	h, err := g.disk.Get(ctx, d, want)
+	if !proven && (err == nil || !answered(err)) {
+		// Either this joined somebody's fill, which proves nothing, or the
+		// upstream is out and the bucket deserves more patience.
+		if perr := g.proveBlob(ctx, repo, d, until); perr != nil {
+			if err == nil {
+				h.Close()
+			}
+			return nil, fmt.Errorf("blob %s of %s: %w", d, name, perr)
+		}
+		if err != nil && g.bucket != nil {
+			want.Sources = g.sources(repo, d, true)
+			h, err = g.disk.Get(ctx, d, want)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+	}
+	g.served(name, d)
+	g.owed.servedBlob(name, d, size)
+	return h, nil
+}
+
+// served remembers on disk that a repository has the blob, once an entry of
+// memory.
+func (g *Registry) served(repo string, d manifest.Digest) {
+	if seen, _ := g.linked.ContainsOrAdd(content{repo, d}, struct{}{}); !seen {
+		g.linkLayer(repo, d)
+	}
+}
+
+// sources are those of a blob, in the order in which they are asked. Only what is
+// proven is read from the bucket, which does not know who may have what.
+func (g *Registry) sources(repo Repository, d manifest.Digest, proven bool) []blobcache.Source {
+	var list []blobcache.Source
+	if g.bucket != nil && proven {
+		list = append(list, storeSource{g.bucket, d})
+	}
+	if o := g.origins[repo.Name.Host]; o != nil {
+		list = append(list, &upstreamSource{origin: o, path: repo.Name.Path, d: d, first: func(size int64) {
+			g.named.add(repo.String(), d, size)
+			g.served(repo.String(), d)
+			g.owed.blob(repo.String(), d, size)
+		}})
+	}
+	return list
+}
+
+// Sources returns where the rest of a fill that a restart interrupted can be had,
+// by the Want.Origin and the size of that fill: it is for blobcache.Cache.Resume.
+// There is none for a repository whose upstream is not configured any more.
+func (g *Registry) Sources(d manifest.Digest, origin string, size int64) []blobcache.Source {
+	g.named.add(origin, d, size)
+	return g.sources(g.repository(origin), d, true)
+}
+
+// repository is the reverse of Repository.String.
+func (g *Registry) repository(name string) Repository {
+	for host := range g.origins {
+		if len(name) > len(host)+1 && name[:len(host)] == host && name[len(host)] == '/' {
+			return newRepository(manifest.Name{Host: host, Path: name[len(host)+1:]}, "")
+		}
+	}
+	return newRepository(manifest.Name{Path: name}, "")
+}
+
+// StatBlob returns the length of the blob in bytes and the source that said so,
+// without fetching it. Errors are as those of Manifest.
+func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
+	until := time.Now().Add(answerLimit)
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if b, err := g.disk.Join(ctx, d); err == nil {
+		defer b.Close()
+		if err := g.proveBlob(ctx, repo, d, until); err != nil {
+			return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
+		}
+		if size := b.Size(); size >= 0 {
+			return size, b.Source(), nil
+		}
+	}
+	f := g.stats.join(content{repo.String(), d}, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })
+	s, err := f.wait(ctx, until)
+	if err != nil {
+		return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
+	}
+	return s.size, s.source, nil
+}
+
+// stat is what a source says of a blob.
+type stat struct {
+	size   int64
+	source string
+}
+
+// stat asks the sources for a blob that is not on this disk.
+func (g *Registry) stat(ctx context.Context, repo Repository, d manifest.Digest) (stat, error) {
+	fromBucket := func(ctx context.Context) (stat, error) {
+		if _, ok := g.named.size(repo.String(), d); !ok {
+			if err := g.bucketHasLayer(ctx, repo, d); err != nil {
+				return stat{}, err
+			}
+		}
+		size, err := g.bucket.statBlob(ctx, d)
+		return stat{size, SourceStore}, err
+	}
+	fromUpstream := func(ctx context.Context) (stat, error) {
+		size, err := g.probe(ctx, repo, d)
+		if known, ok := g.named.size(repo.String(), d); ok && size < 0 {
+			size = known
+		}
+		return stat{size, SourceUpstream}, err
+	}
+	switch o := g.origins[repo.Name.Host]; {
+	case g.bucket == nil && o == nil:
+		return stat{}, fs.ErrNotExist
+	case o == nil:
+		return fromBucket(ctx)
+	case g.bucket == nil:
+		return fromUpstream(ctx)
+	}
+	return staggered(ctx, g.bg, g.bucket.store.Patience(), fromBucket, fromUpstream)
+}

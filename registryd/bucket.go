@@ -1,0 +1,133 @@
+package registryd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+const (
+	// bucketFailures in a row and the bucket is left alone for bucketRest: one
+	// that times out would otherwise add its time to every pull.
+	bucketFailures = 5
+	bucketRest     = 5 * time.Second
+)
+
+// errBucketRests answers for a bucket that is left alone.
+var errBucketRests = errors.New("the bucket failed too often and is left alone for a few seconds")
+
+// bucket is the Store with an eye on how it answers. All reading goes through it;
+// a refusal of it is this host's trouble with its credentials, never an answer to
+// a client, so that fs.ErrPermission does not come out of it.
+type bucket struct {
+	store Store
+
+	mu       sync.Mutex // guards what follows; no I/O under it
+	failures int        // in a row
+	trouble  error      // the last of them
+	since    time.Time  // of the first of them
+	rests    time.Time  // until then nobody asks
+}
+
+// askBucket calls f unless the bucket rests, and notes how it went.
+func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
+	if b.resting() {
+		var none V
+		return none, errBucketRests
+	}
+	start := time.Now()
+	v, err := f(ctx)
+	return v, b.note(ctx, start, err)
+}
+
+// resting reports whether the bucket is left alone now.
+func (b *bucket) resting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Before(b.rests)
+}
+
+// errSilent is a bucket that was left for the upstream, after its patience.
+var errSilent = errors.New("no answer within its patience")
+
+// note counts the outcome of a call begun at start, and returns err as the
+// callers may see it. What a caller gave up says nothing about the bucket, unless
+// it was silent for so long that somebody else was asked.
+func (b *bucket) note(ctx context.Context, start time.Time, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		if time.Since(start) < b.store.Patience() {
+			return err
+		}
+		err = fmt.Errorf("%w: %w", errSilent, err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("the bucket refuses: %v", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
+		b.failures, b.trouble, b.rests = 0, nil, time.Time{}
+	} else {
+		if b.failures == 0 {
+			b.since = time.Now()
+		}
+		b.failures++
+		b.trouble = err
+		if b.failures >= bucketFailures {
+			b.rests = time.Now().Add(bucketRest)
+		}
+	}
+	return err
+}
+
+// answers reports whether the last call was answered.
+func (b *bucket) answers() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures == 0
+}
+
+// status is how the bucket answers.
+func (b *bucket) status(s *StoreStatus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.Configured, s.Failures = true, b.failures
+	if b.trouble != nil {
+		s.Trouble, s.Since = b.trouble.Error(), b.since
+	}
+}
+
+func (b *bucket) tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (manifest.Digest, error) { return b.store.Tag(ctx, repo, tag) })
+}
+
+func (b *bucket) exists(ctx context.Context, repo string) (bool, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.Exists(ctx, repo) })
+}
+
+func (b *bucket) hasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
+}
+
+func (b *bucket) hasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
+}
+
+func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
+}
+
+// manifest reads a manifest and checks that it is the one.
+func (b *bucket) manifest(ctx context.Context, repo string, d manifest.Digest) (*manifest.Manifest, error) {
+	body, err := askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
+	if err != nil {
+		return nil, err
+	}
+	return manifest.ParseAs(d, body)
+}

@@ -1,0 +1,364 @@
+package registryd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// errOutage is what a fake that is told to fail fails with.
+var errOutage = errors.New("connection refused by the test")
+
+// calls counts and gates the calls of a fake.
+type calls struct {
+	mu    sync.Mutex
+	log   []string
+	hooks map[string]func(context.Context) error // by operation; "" for all
+}
+
+// enter notes a call, and does what the test wants of its operation.
+func (c *calls) enter(ctx context.Context, op, arg string) error {
+	c.mu.Lock()
+	c.log = append(c.log, op+" "+arg)
+	hook := c.hooks[op]
+	if hook == nil {
+		hook = c.hooks[""]
+	}
+	c.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(ctx)
+}
+
+// on has op call hook from now on; nil ends it.
+func (c *calls) on(op string, hook func(context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hooks == nil {
+		c.hooks = map[string]func(context.Context) error{}
+	}
+	c.hooks[op] = hook
+}
+
+// fail has op fail with err.
+func (c *calls) fail(op string, err error) { c.on(op, func(context.Context) error { return err }) }
+
+// stall has op answer nothing until its context ends.
+func (c *calls) stall(op string) {
+	c.on(op, func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+}
+
+// heal ends all of that.
+func (c *calls) heal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hooks = nil
+}
+
+// count returns how often op was called; "" counts all.
+func (c *calls) count(op string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, l := range c.log {
+		if op == "" || len(l) > len(op) && l[:len(op)+1] == op+" " {
+			n++
+		}
+	}
+	return n
+}
+
+// seen returns the calls so far.
+func (c *calls) seen() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.log)
+}
+
+// hub is an Upstream in memory.
+type hub struct {
+	calls
+	data      sync.Mutex
+	tags      map[string]manifest.Digest // "library/app:v1"
+	manifests map[string][]byte          // "library/app@sha256:..."
+	blobs     map[string][]byte
+	headless  bool // HEAD does not name a digest
+}
+
+func newHub() *hub {
+	return &hub{tags: map[string]manifest.Digest{}, manifests: map[string][]byte{}, blobs: map[string][]byte{}}
+}
+
+func (h *hub) Head(ctx context.Context, repo, ref string) (manifest.Descriptor, error) {
+	if err := h.enter(ctx, "HEAD", repo+":"+ref); err != nil {
+		return manifest.Descriptor{}, err
+	}
+	body, err := h.find(repo, ref)
+	if err != nil {
+		return manifest.Descriptor{}, err
+	}
+	if h.headless {
+		return manifest.Descriptor{Size: -1}, nil
+	}
+	m, err := manifest.Parse(body)
+	if err != nil {
+		return manifest.Descriptor{}, err
+	}
+	return describe(m), nil
+}
+
+func (h *hub) find(repo, ref string) ([]byte, error) {
+	h.data.Lock()
+	defer h.data.Unlock()
+	if d, ok := h.tags[repo+":"+ref]; ok {
+		ref = d.String()
+	}
+	body, ok := h.manifests[repo+"@"+ref]
+	if !ok {
+		return nil, fmt.Errorf("hub: %s:%s: %w", repo, ref, fs.ErrNotExist)
+	}
+	return body, nil
+}
+
+func (h *hub) Manifest(ctx context.Context, repo, ref string) ([]byte, string, error) {
+	if err := h.enter(ctx, "GET", repo+":"+ref); err != nil {
+		return nil, "", err
+	}
+	body, err := h.find(repo, ref)
+	return body, manifest.OCIManifest, err
+}
+
+func (h *hub) OpenBlob(ctx context.Context, repo string, d manifest.Digest, off, n int64) (io.ReadCloser, int64, int64, error) {
+	if err := h.enter(ctx, "BLOB", fmt.Sprintf("%s@%s %d+%d", repo, d, off, n)); err != nil {
+		return nil, 0, -1, err
+	}
+	h.data.Lock()
+	b, ok := h.blobs[repo+"@"+d.String()]
+	h.data.Unlock()
+	if !ok {
+		return nil, 0, -1, fmt.Errorf("hub: blob %s: %w", d, fs.ErrNotExist)
+	}
+	return part(b, off, n), off, int64(len(b)), nil
+}
+
+func (h *hub) Tags(ctx context.Context, repo string, n int, last string) ([]string, string, error) {
+	if err := h.enter(ctx, "TAGS", repo); err != nil {
+		return nil, "", err
+	}
+	return []string{"v1", "v2"}, "v2", nil
+}
+
+// part is n bytes of b from off on.
+func part(b []byte, off, n int64) io.ReadCloser {
+	b = b[min(off, int64(len(b))):]
+	if n >= 0 {
+		b = b[:min(n, int64(len(b)))]
+	}
+	return io.NopCloser(bytes.NewReader(b))
+}
+
+// memStore is a Store in memory.
+type memStore struct {
+	calls
+	patience  time.Duration
+	data      sync.Mutex
+	blobs     map[manifest.Digest][]byte
+	layers    map[content]bool
+	revisions map[content]bool
+	tags      map[tagKey]manifest.Digest
+	writes    []string // in the order in which they became visible
+}
+
+func newMemStore() *memStore {
+	return &memStore{
+		patience: 100 * time.Millisecond,
+		blobs:    map[manifest.Digest][]byte{}, layers: map[content]bool{},
+		revisions: map[content]bool{}, tags: map[tagKey]manifest.Digest{},
+	}
+}
+
+func (s *memStore) wrote(f string, args ...any) { s.writes = append(s.writes, fmt.Sprintf(f, args...)) }
+
+func (s *memStore) written() []string {
+	s.data.Lock()
+	defer s.data.Unlock()
+	return slices.Clone(s.writes)
+}
+
+func (s *memStore) blob(d manifest.Digest) ([]byte, error) {
+	s.data.Lock()
+	defer s.data.Unlock()
+	b, ok := s.blobs[d]
+	if !ok {
+		return nil, fmt.Errorf("bucket: %s: %w", d, fs.ErrNotExist)
+	}
+	return b, nil
+}
+
+func (s *memStore) OpenBlob(ctx context.Context, d manifest.Digest, off, n int64) (io.ReadCloser, int64, int64, error) {
+	if err := s.enter(ctx, "OPEN", d.String()); err != nil {
+		return nil, 0, -1, err
+	}
+	b, err := s.blob(d)
+	if err != nil {
+		return nil, 0, -1, err
+	}
+	return part(b, off, n), off, int64(len(b)), nil
+}
+
+func (s *memStore) Plan(int64) (int64, int) { return 1 << 20, 2 }
+func (s *memStore) Patience() time.Duration { return s.patience }
+func (s *memStore) StatBlob(ctx context.Context, d manifest.Digest) (int64, error) {
+	if err := s.enter(ctx, "STAT", d.String()); err != nil {
+		return 0, err
+	}
+	b, err := s.blob(d)
+	return int64(len(b)), err
+}
+
+func (s *memStore) PutBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error {
+	if err := s.enter(ctx, "PUTBLOB", d.String()); err != nil {
+		return err
+	}
+	b := make([]byte, size)
+	if n, err := r.ReadAt(b, 0); n < len(b) {
+		return err
+	}
+	if err := d.Verify(b); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	s.blobs[d] = b
+	s.wrote("blob %s", d)
+	return nil
+}
+
+func (s *memStore) HasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	if err := s.enter(ctx, "HASLAYER", repo+"@"+d.String()); err != nil {
+		return false, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	return s.layers[content{repo, d}], nil
+}
+
+func (s *memStore) LinkLayer(ctx context.Context, repo string, d manifest.Digest) error {
+	if err := s.enter(ctx, "LINKLAYER", repo+"@"+d.String()); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	s.layers[content{repo, d}] = true
+	s.wrote("layer %s@%s", repo, d)
+	return nil
+}
+
+func (s *memStore) HasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	if err := s.enter(ctx, "HASMANIFEST", repo+"@"+d.String()); err != nil {
+		return false, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	return s.revisions[content{repo, d}], nil
+}
+
+func (s *memStore) Manifest(ctx context.Context, repo string, d manifest.Digest) ([]byte, error) {
+	if err := s.enter(ctx, "MANIFEST", repo+"@"+d.String()); err != nil {
+		return nil, err
+	}
+	return s.blob(d)
+}
+
+func (s *memStore) PutManifest(ctx context.Context, repo string, d manifest.Digest, body []byte) error {
+	if err := s.enter(ctx, "PUTMANIFEST", repo+"@"+d.String()); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	s.blobs[d], s.revisions[content{repo, d}] = body, true
+	s.wrote("manifest %s@%s", repo, d)
+	return nil
+}
+
+func (s *memStore) Tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
+	if err := s.enter(ctx, "TAG", repo+":"+tag); err != nil {
+		return manifest.Digest{}, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	d, ok := s.tags[tagKey{repo, tag}]
+	if !ok {
+		return d, fmt.Errorf("bucket: %s:%s: %w", repo, tag, fs.ErrNotExist)
+	}
+	return d, nil
+}
+
+func (s *memStore) PutTag(ctx context.Context, repo, tag string, d manifest.Digest) error {
+	if err := s.enter(ctx, "PUTTAG", repo+":"+tag); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	s.tags[tagKey{repo, tag}] = d
+	s.wrote("tag %s:%s", repo, tag)
+	return nil
+}
+
+func (s *memStore) Exists(ctx context.Context, repo string) (bool, error) {
+	if err := s.enter(ctx, "EXISTS", repo); err != nil {
+		return false, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	for k := range s.tags {
+		if k.repo == repo {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (s *memStore) Tags(ctx context.Context, repo, after string, max int) ([]string, error) {
+	if err := s.enter(ctx, "TAGS", repo); err != nil {
+		return nil, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	var list []string
+	for k := range s.tags {
+		if k.repo == repo && k.tag > after {
+			list = append(list, k.tag)
+		}
+	}
+	slices.Sort(list)
+	return list[:min(len(list), max)], nil
+}
+
+func (s *memStore) Repositories(ctx context.Context, after string, max int) ([]string, error) {
+	if err := s.enter(ctx, "REPOSITORIES", after); err != nil {
+		return nil, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	var list []string
+	for k := range s.tags {
+		if k.repo > after && !slices.Contains(list, k.repo) {
+			list = append(list, k.repo)
+		}
+	}
+	slices.Sort(list)
+	return list[:min(len(list), max)], nil
+}

@@ -1,0 +1,172 @@
+package registryd
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"hostlocal/blobcache"
+	"hostlocal/manifest"
+)
+
+// A hold is one caller's hold on a blob, as blobcache.Blob is: all of it if it is
+// complete, in memory or as a file, or else the bytes as they land.
+type hold interface {
+	Bytes() []byte
+	File() *os.File
+	CopyRange(ctx context.Context, w io.Writer, off, n int64) error
+	Size() int64
+	Source() string
+	Close() error
+}
+
+var _ hold = (*blobcache.Blob)(nil)
+
+// A contents is what the API has to offer. It is Registry, method by method, but
+// for the type of a blob: the tests put faults between.
+type contents interface {
+	Resolve(ctx context.Context, path, ns string) (Repository, error)
+	Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error)
+	Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (hold, error)
+	StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error)
+	Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error)
+	Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error)
+}
+
+// registryContents is a Registry as contents.
+type registryContents struct{ *Registry }
+
+func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (hold, error) {
+	b, err := g.Registry.Blob(ctx, repo, d, off)
+	if err != nil {
+		return nil, err // not b: a nil *Blob in a hold would not be nil
+	}
+	return b, nil
+}
+
+// HandlerOptions says how a Handler reports. The zero value serves and says
+// nothing.
+type HandlerOptions struct {
+	Metrics *Metrics     // nil: counted for nobody
+	Access  *slog.Logger // a line for each request at level debug; nil: none
+	// Stall is how long a client may take none of its answer; 0: StallLimit.
+	Stall time.Duration
+}
+
+// A Handler is the distribution API over a Registry: the part of the OCI
+// distribution specification that reads. It is an http.Handler and starts no
+// goroutines.
+type Handler struct {
+	contents contents
+	metrics  *Metrics
+	access   *slog.Logger
+	stall    time.Duration
+
+	manifests, blobs headerCache
+	pool             sync.Pool // of *response
+}
+
+// NewHandler returns the API over g.
+func NewHandler(g *Registry, o HandlerOptions) *Handler {
+	return newHandler(registryContents{g}, o)
+}
+
+func newHandler(c contents, o HandlerOptions) *Handler {
+	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, manifests: newHeaderCache(), blobs: newHeaderCache()}
+	if h.metrics == nil {
+		h.metrics = NewMetrics(nil)
+	}
+	if h.stall <= 0 {
+		h.stall = StallLimit
+	}
+	h.pool.New = func() any { return new(response) }
+	return h
+}
+
+// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where
+// the connection has to be broken: net/http's own way to say so.
+func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w := h.pool.Get().(*response)
+	w.reset(rw, h.stall, time.Now())
+	t, err := parseTarget(r.URL.Path, r.URL.RawPath)
+	defer h.done(w, r, t) // runs for a broken connection too
+	if r.Body != nil && r.Body != http.NoBody {
+		refuseBody(w, r)
+	}
+	switch {
+	case len(r.Header["Origin"]) > 0:
+		// A page in somebody's browser, which can reach what the page's
+		// server cannot. No client of registries is a browser.
+		err = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages")
+	case err != nil:
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		err = h.read(w, r, t)
+	default:
+		w.Header().Set("Allow", "GET, HEAD")
+		err = errcode.ErrorCodeUnsupported.WithMessage("this registry is read-only: push to the upstream or to the bucket's own registry")
+	}
+	if err != nil {
+		h.fail(w, r, t.route, err)
+	}
+}
+
+// done counts and logs the request, and gives w back.
+func (h *Handler) done(w *response, r *http.Request, t target) {
+	h.metrics.finished(w, t.route)
+	h.logAccess(w, r, t)
+	*w = response{}
+	h.pool.Put(w)
+}
+
+// bodyLimit is how long a body that nobody asked for may take to arrive before
+// the connection is closed: net/http reads a little of it before the next
+// request, and would wait for it for ever.
+const bodyLimit = 2 * time.Second
+
+// refuseBody ends the connection after this answer: nothing that is served here
+// takes a body.
+func refuseBody(w *response, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	if d, ok := w.ResponseWriter.(interface{ SetReadDeadline(time.Time) error }); ok {
+		d.SetReadDeadline(time.Now().Add(bodyLimit)) // fails on a dead connection only
+	}
+}
+
+// read answers a GET or a HEAD. An error that it returns has not been answered.
+func (h *Handler) read(w *response, r *http.Request, t target) error {
+	switch t.route {
+	case routeBase:
+		return writeJSON(w, SourceDisk, struct{}{})
+	case routeOther:
+		return errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
+	case routeUpload:
+		return errcode.ErrorCodeBlobUploadUnknown.WithMessage("this registry takes no uploads")
+	case routeReferrers:
+		// The specification's way to say "use the tag schema instead".
+		return errcode.ErrorCodeNameUnknown.WithMessage("referrers are not listed here: look for the tag <algorithm>-<hex>")
+	}
+	ns, err := namespace(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if t.route == routeCatalog {
+		return h.catalog(w, r)
+	}
+	repo, err := h.contents.Resolve(r.Context(), t.name, ns)
+	if err != nil {
+		return err
+	}
+	switch t.route {
+	case routeManifest:
+		return h.manifest(w, r, t, repo)
+	case routeBlob:
+		return h.blob(w, r, t, repo)
+	}
+	return h.tags(w, r, t, ns, repo)
+}

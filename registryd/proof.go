@@ -1,0 +1,192 @@
+package registryd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// maxScannedTags bounds the tags of a repository whose manifests are read in
+// search of a digest.
+const maxScannedTags = 256
+
+// evidence is who can testify that a repository has a digest, beside the
+// manifests on this disk.
+type evidence struct {
+	link     func(repo string, d manifest.Digest) bool
+	bucket   func(context.Context, Repository, manifest.Digest) error
+	upstream func(context.Context, Repository, manifest.Digest) error
+}
+
+func (g *Registry) ofManifest() evidence {
+	return evidence{g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest}
+}
+
+func (g *Registry) ofBlob() evidence {
+	return evidence{g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob}
+}
+
+// prove returns nil if d may be served under repo: a manifest on this disk names
+// it there, or a link here remembers that it was proven, or the bucket has a link,
+// or the upstream gives it there. What is on this disk because another repository
+// has it is not served to those who may not see that one.
+//
+// An error wraps fs.ErrNotExist or fs.ErrPermission as the upstream said, or is
+// an outage if nobody could be asked who might have known.
+func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest, e evidence) error {
+	if g.provenHere(repo.String(), d, e) {
+		return nil
+	}
+	var err error
+	switch o := g.origins[repo.Name.Host]; {
+	case g.bucket == nil && o == nil:
+		err = fmt.Errorf("nothing names it there: %w", fs.ErrNotExist)
+	case o == nil:
+		err = e.bucket(ctx, repo, d)
+	case g.bucket == nil:
+		err = e.upstream(ctx, repo, d)
+	default:
+		_, err = staggered(ctx, g.bg, g.bucket.store.Patience(),
+			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.bucket(ctx, repo, d) },
+			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.upstream(ctx, repo, d) })
+	}
+	if err == nil {
+		g.named.add(repo.String(), d, -1)
+	}
+	return err
+}
+
+// provenHere is prove without a network.
+func (g *Registry) provenHere(repo string, d manifest.Digest, e evidence) bool {
+	if _, ok := g.named.size(repo, d); ok {
+		return true
+	}
+	if e.link(repo, d) {
+		g.named.add(repo, d, -1)
+		return true
+	}
+	g.scan(repo)
+	_, ok := g.named.size(repo, d)
+	return ok
+}
+
+// scan notes what the manifests on this disk name that the tags of repo stand
+// for, once a repository and process: all that come later are noted as they come.
+func (g *Registry) scan(repo string) {
+	if seen, _ := g.scanned.ContainsOrAdd(repo, struct{}{}); seen {
+		return
+	}
+	tags, err := g.links.Tags(repo)
+	if err != nil {
+		return
+	}
+	for _, tag := range tags[:min(len(tags), maxScannedTags)] {
+		l, err := g.links.Tag(repo, tag)
+		if err != nil {
+			continue
+		}
+		g.noteGraph(repo, l.Digest, maxWholeDepth)
+	}
+}
+
+// noteGraph notes a manifest on this disk and those of its children that are here.
+func (g *Registry) noteGraph(repo string, d manifest.Digest, depth int) {
+	if depth == 0 || !g.disk.Has(d) {
+		return
+	}
+	m, err := g.onDisk(d)
+	if err != nil {
+		return
+	}
+	g.named.addManifest(repo, m)
+	for _, c := range m.Manifests {
+		g.noteGraph(repo, c.Digest, depth-1)
+	}
+}
+
+// yes makes an answer of a bucket's link out of a bool.
+func yes(ok bool, err error) error {
+	if err == nil && !ok {
+		return fmt.Errorf("the bucket has no link: %w", fs.ErrNotExist)
+	}
+	return err
+}
+
+func (g *Registry) bucketHasManifest(ctx context.Context, repo Repository, d manifest.Digest) error {
+	return yes(g.bucket.hasManifest(ctx, repo.String(), d))
+}
+
+func (g *Registry) bucketHasLayer(ctx context.Context, repo Repository, d manifest.Digest) error {
+	return yes(g.bucket.hasLayer(ctx, repo.String(), d))
+}
+
+func (g *Registry) upstreamHasManifest(ctx context.Context, repo Repository, d manifest.Digest) error {
+	_, err := g.origins[repo.Name.Host].head(ctx, repo.Name.Path, d.String())
+	return err
+}
+
+// upstreamHasBlob asks for one byte: an upstream's HEAD of a blob is answered by
+// a redirect as often as by a size, and a GET is what will be wanted.
+func (g *Registry) upstreamHasBlob(ctx context.Context, repo Repository, d manifest.Digest) error {
+	_, err := g.probe(ctx, repo, d)
+	return err
+}
+
+// probe returns the size that the upstream says the blob has, -1 if it does not.
+func (g *Registry) probe(ctx context.Context, repo Repository, d manifest.Digest) (int64, error) {
+	body, _, size, err := g.origins[repo.Name.Host].openBlob(ctx, repo.Name.Path, d, 0, 1)
+	if err != nil {
+		return -1, err
+	}
+	return size, body.Close()
+}
+
+// proveBlob is prove for a blob, once for all who ask at once.
+func (g *Registry) proveBlob(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) error {
+	if _, ok := g.named.size(repo.String(), d); ok {
+		return nil
+	}
+	f := g.proofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, g.prove(ctx, repo, d, g.ofBlob())
+	})
+	_, err := f.wait(ctx, until)
+	return err
+}
+
+// proveCheaply is proveBlob without the upstream, where there is one, and asks
+// the bucket no longer than its patience: the fill from the upstream is a proof
+// too.
+func (g *Registry) proveCheaply(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) error {
+	if g.origins[repo.Name.Host] == nil {
+		return g.proveBlob(ctx, repo, d, until)
+	}
+	f := g.cheapProofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
+		var none struct{}
+		if g.provenHere(repo.String(), d, g.ofBlob()) {
+			return none, nil
+		}
+		if g.bucket == nil {
+			return none, fs.ErrNotExist
+		}
+		ctx, cancel := context.WithTimeout(ctx, g.bucket.store.Patience())
+		defer cancel()
+		err := g.bucketHasLayer(ctx, repo, d)
+		if err == nil {
+			g.named.add(repo.String(), d, -1)
+		}
+		return none, err
+	})
+	_, err := f.wait(ctx, until)
+	return err
+}
+
+// linkLayer remembers on disk that repo has d.
+func (g *Registry) linkLayer(repo string, d manifest.Digest) {
+	if err := g.links.LinkLayer(repo, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		g.log.Warn("layer not linked on disk", "repository", repo, "digest", d, "err", err)
+	}
+}

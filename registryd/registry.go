@@ -1,0 +1,173 @@
+// Package registryd is the registry itself: what a name means, how fresh a tag is,
+// and where the bytes of a manifest and of a blob come from.
+//
+//	request ──> Resolve ──> Manifest ── tag ──> digest ──> memory, disk, bucket, upstream
+//	              (own or                                        │
+//	              upstream)  Blob ──> proof of the repository ──> blobcache ──┬── bucket
+//	                                                                 ▲        └── upstream
+//	                                             write-back to the bucket
+//
+// It keeps two promises. What one source cannot give, the next one is asked for,
+// and an answer, good or bad, comes within a bound that does not end the work
+// behind it. And nothing is served under a repository that a manifest on this
+// disk, a link in the bucket or the upstream does not name there.
+package registryd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"hostlocal/blobcache"
+	"hostlocal/manifest"
+)
+
+// Options says what a Registry is made of. Names, Cache and Links are required.
+type Options struct {
+	Names     *manifest.Names
+	Cache     *blobcache.Cache
+	Links     *blobcache.Names
+	Store     Store               // the bucket; nil if there is none
+	Mirror    bool                // write what upstreams gave to the bucket too
+	Upstreams map[string]Upstream // by the name under which mirrored repositories lie: "docker.io"
+	// Policies are asked in order, the first that matches counts; the tags of
+	// which none speaks have DefaultPolicy, own ones are asked for always.
+	Policies []TagRule
+	// PendingFile is where write-backs that the bucket did not take yet outlive
+	// a restart; empty: they do not.
+	PendingFile string
+	Log         *slog.Logger // nil: nothing is logged
+}
+
+// A Repository is a resolved name.
+type Repository struct {
+	Name manifest.Name
+	Why  string // in words for a person
+
+	key string // String, so that it is made once a request; empty: not made yet
+}
+
+// newRepository is a Repository that was decided for the reason why.
+func newRepository(n manifest.Name, why string) Repository {
+	return Repository{Name: n, Why: why, key: n.String()}
+}
+
+// String returns the name under which the repository lies in the bucket and on
+// the disk: "team/app", "docker.io/library/debian".
+func (r Repository) String() string {
+	if r.key != "" {
+		return r.key
+	}
+	return r.Name.String()
+}
+
+// Registry answers for all repositories. Its methods may be called from any
+// number of goroutines. Shut it down.
+type Registry struct {
+	options  Options
+	policies policies
+	log      *slog.Logger
+	disk     *blobcache.Cache
+	links    *blobcache.Names
+	bucket   *bucket            // nil: none
+	origins  map[string]*origin // by name
+	writer   *writer            // nil: nothing is written back
+	bg       *background
+
+	// What is known, in memory. Each bounds itself.
+	parsed    *manifest.Cache
+	named     *named
+	tags      *tagMemory
+	awaited   *awaited
+	decisions *lru.Cache[string, decision]
+	owed      *owed
+	scanned   *lru.Cache[string, struct{}]  // repositories whose tags were scanned
+	linked    *lru.Cache[content, struct{}] // layers whose links on disk are known to be there
+
+	// Work under way, by what it is for.
+	confirmations *flights[tagKey, resolved]
+	bucketTags    *flights[tagKey, manifest.Digest]
+	existence     *flights[string, bool]
+	loads         *flights[content, loaded]
+	proofs        *flights[content, struct{}]
+	cheapProofs   *flights[content, struct{}]
+	stats         *flights[content, stat]
+
+	staleAnswers atomic.Int64
+}
+
+// parsedBytes bounds the parsed manifests in memory: some thousands, a large
+// host's working set.
+const parsedBytes = 16 << 20
+
+// maxRepositories bounds the repositories that are remembered as scanned.
+const maxRepositories = 4 << 10
+
+// New returns a Registry. It asks nobody anything: bucket and upstreams may be
+// down.
+func New(o Options) (*Registry, error) {
+	if o.Names == nil || o.Cache == nil || o.Links == nil {
+		return nil, errors.New("a registry needs names, a cache and links")
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	bg := newBackground()
+	g := &Registry{
+		options: o, policies: o.Policies, log: log, disk: o.Cache, links: o.Links, bg: bg,
+		origins:       map[string]*origin{},
+		parsed:        manifest.NewCache(parsedBytes),
+		named:         newNamed(),
+		tags:          newTagMemory(o.Links),
+		awaited:       newAwaited(),
+		decisions:     newLRU[string, decision](maxDecisions),
+		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
+		scanned:       newLRU[string, struct{}](maxRepositories),
+		linked:        newLRU[content, struct{}](maxNamed),
+		confirmations: newFlights[tagKey, resolved](bg),
+		bucketTags:    newFlights[tagKey, manifest.Digest](bg),
+		existence:     newFlights[string, bool](bg),
+		loads:         newFlights[content, loaded](bg),
+		proofs:        newFlights[content, struct{}](bg),
+		cheapProofs:   newFlights[content, struct{}](bg),
+		stats:         newFlights[content, stat](bg),
+	}
+	for name, up := range o.Upstreams {
+		g.origins[name] = &origin{name: name, up: up}
+	}
+	if o.Store != nil {
+		g.bucket = &bucket{store: o.Store}
+	}
+	if o.Store != nil && o.Mirror {
+		g.writer = newWriter(g, o.PendingFile)
+		g.owed.writer = g.writer
+		if err := g.writer.resume(); err != nil {
+			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
+		}
+	}
+	return g, nil
+}
+
+// newLRU returns a cache of at most size entries.
+func newLRU[K comparable, V any](size int) *lru.Cache[K, V] {
+	c, err := lru.New[K, V](size)
+	if err != nil {
+		panic(err) // it refuses only a size below 1
+	}
+	return c
+}
+
+// Shutdown ends all work in the background and waits for it, at most until ctx
+// ends. What was not written back is remembered in Options.PendingFile.
+func (g *Registry) Shutdown(ctx context.Context) error {
+	err := g.bg.close(ctx)
+	if g.writer != nil {
+		g.writer.file.save()
+	}
+	return err
+}

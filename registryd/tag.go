@@ -1,0 +1,128 @@
+package registryd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hostlocal/manifest"
+)
+
+// resolved is what a tag is answered with.
+type resolved struct {
+	known
+	warning string             // why it is not known to be fresh, for the Warning header
+	m       *manifest.Manifest // set if the tag was got with its manifest, in one request
+	source  string             // of m
+}
+
+// tag returns what the tag stands for, as fresh as its policy wants it. get says
+// that the manifest is wanted too, so that a tag of which nothing is known is got
+// with it.
+//
+//	fresh ───────────────────────────────> serve, no network
+//	refused a moment ago ────────────────> the refusal
+//	in back-off, and known ──────────────> serve with Warning
+//	else join the tag's confirmation:
+//	    it answers within the bound ─────> serve, or the refusal
+//	    it fails, or the bound ends ─────> serve with Warning if known, else the outage
+func (g *Registry) tag(ctx context.Context, repo Repository, tag string, get bool) (resolved, error) {
+	key, p, now := tagKey{repo.String(), tag}, g.policies.of(repo, tag), time.Now()
+	k := g.tags.get(key)
+	switch {
+	case !k.digest.IsZero() && k.refusal == nil && p.fresh(k.confirmed, now):
+		return resolved{known: k}, nil
+	case k.refusal != nil && now.Before(k.until):
+		return resolved{}, k.refusal
+	case k.digest.IsZero() && k.trouble != nil && now.Before(k.retry):
+		return resolved{}, k.trouble
+	case !k.digest.IsZero() && (now.Before(k.retry) || g.resting(repo)):
+		return g.stale(repo, k), nil
+	}
+	f := g.confirmations.join(key, func(ctx context.Context) (resolved, error) {
+		return g.confirm(ctx, repo, tag, p, get)
+	})
+	r, err := f.wait(ctx, minTime(f.began.Add(tagLimit), now.Add(tagLimit)))
+	if errors.Is(err, errLate) {
+		if k = g.tags.get(key); k.digest.IsZero() {
+			r, err = f.wait(ctx, now.Add(answerLimit))
+		} else if o := g.origins[repo.Name.Host]; o != nil {
+			o.late(p.backoff())
+		}
+	}
+	if err == nil || answered(err) || ctx.Err() != nil {
+		return r, err
+	}
+	if k = g.tags.get(key); k.digest.IsZero() || k.refusal != nil {
+		return resolved{}, fmt.Errorf("%s:%s: %w", repo, tag, err)
+	}
+	return g.stale(repo, k), nil
+}
+
+// resting reports whether the source of repo's tags is left alone now.
+func (g *Registry) resting(repo Repository) bool {
+	o := g.origins[repo.Name.Host]
+	return o != nil && o.resting()
+}
+
+// stale is the answer while the source of a tag cannot be asked: what was last
+// known of it. An image that is whole on this disk is preferred: one that is not
+// could be promised and then not delivered, and some clients have then no way
+// back.
+func (g *Registry) stale(repo Repository, k known) resolved {
+	g.staleAnswers.Add(1)
+	if !k.before.IsZero() && !g.whole(k.digest) && g.whole(k.before) {
+		k.digest, k.mediaType, k.size = k.before, "", 0
+	}
+	return resolved{known: k, warning: staleWarning(repo, k.confirmed)}
+}
+
+// staleWarning is a Warning header of RFC 7234: nothing of it comes from outside.
+func staleWarning(repo Repository, confirmed time.Time) string {
+	who := repo.Name.Host
+	if who == "" {
+		who = "the bucket"
+	}
+	since := "the bucket has it, but it was never confirmed"
+	if !confirmed.IsZero() {
+		since = "last confirmed " + confirmed.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("299 - %q", who+" cannot be asked what this tag stands for; "+since)
+}
+
+// maxWholeDepth bounds the indexes below each other that whole looks into.
+const maxWholeDepth = 3
+
+// whole reports whether an image is complete on this disk: of an index, at least
+// one image that it lists.
+func (g *Registry) whole(d manifest.Digest) bool { return g.wholeTo(d, maxWholeDepth) }
+
+func (g *Registry) wholeTo(d manifest.Digest, depth int) bool {
+	m, err := g.onDisk(d)
+	if err != nil || depth == 0 {
+		return false
+	}
+	for _, c := range m.Manifests {
+		if g.disk.Has(c.Digest) && g.wholeTo(c.Digest, depth-1) {
+			return true
+		}
+	}
+	if m.IsIndex() {
+		return len(m.Manifests) == 0
+	}
+	for _, c := range children(m) {
+		if !g.disk.Has(c.Digest) && len(c.URLs) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// minTime returns the earlier of the two.
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -96,6 +96,7 @@ type Registry struct {
 	proofs        *flights[content, struct{}]
 	cheapProofs   *flights[content, struct{}]
 	stats         *flights[content, stat]
+	scans         *flights[string, struct{}]
 
 	staleAnswers atomic.Int64
 }
@@ -136,6 +137,7 @@ func New(o Options) (*Registry, error) {
 		proofs:        newFlights[content, struct{}](bg),
 		cheapProofs:   newFlights[content, struct{}](bg),
 		stats:         newFlights[content, stat](bg),
+		scans:         newFlights[string, struct{}](bg),
 	}
 	for name, up := range o.Upstreams {
 		g.origins[name] = &origin{name: name, up: up}
@@ -167,7 +169,7 @@ func newLRU[K comparable, V any](size int) *lru.Cache[K, V] {
 func (g *Registry) Shutdown(ctx context.Context) error {
 	err := g.bg.close(ctx)
 	if g.writer != nil {
-		g.writer.file.save()
+		g.writer.close()
 	}
 	return err
 }

@@ -210,7 +210,7 @@ func TestStatOfABlobThatIsComingAsksNobody(t *testing.T) {
 	within(t, func(w *world) {
 		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
-		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0)
+		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -88,7 +88,7 @@ func (h *realHost) pull(img hubtest.Image) error {
 		return fmt.Errorf("got manifest %s", a.Manifest.Digest)
 	}
 	for _, c := range children(a.Manifest) {
-		b, err := h.g.Blob(ctx, repo, c.Digest, 0)
+		b, err := h.g.Blob(ctx, repo, c.Digest, 0, false)
 		if err != nil {
 			return err
 		}

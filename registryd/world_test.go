@@ -201,7 +201,7 @@ func (w *world) wantImage(a Answer, im image) {
 
 // blob reads a whole blob.
 func (w *world) blob(repo string, d manifest.Digest) ([]byte, error) {
-	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0)
+	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0, false)
 	if err != nil {
 		return nil, err
 	}

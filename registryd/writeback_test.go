@@ -76,7 +76,7 @@ func TestABlobGoesToTheBucketWhileItIsFilled(t *testing.T) {
 		im := w.hub.push(w.t, "library/app:v1", "one")
 		put := make(chan struct{})
 		w.bucket.on("PUTBLOB", func(context.Context) error { close(put); return nil })
-		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0)
+		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
 		if err != nil {
 			w.t.Fatal(err)
 		}

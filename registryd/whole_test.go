@@ -278,7 +278,7 @@ func TestAFillGoesOnAfterARestartAndIsStored(t *testing.T) {
 	if _, err := h.g.Manifest(t.Context(), repo, Ref{Tag: img.Tag}, false); err != nil {
 		t.Fatal(err)
 	}
-	b, err := h.g.Blob(t.Context(), repo, img.Layers[0].Digest, 0)
+	b, err := h.g.Blob(t.Context(), repo, img.Layers[0].Digest, 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,8 +35,8 @@ func (s storeSource) Open(ctx context.Context, off, n int64) (io.ReadCloser, int
 }
 
 // ended is a body that may be closed while another goroutine reads it, and more
-// than once: a fill does that to one that must not go on. A Store's is for one
-// goroutine, but its reads end with their context.
+// than once: a fill does that to one that must not go on. Those of a Store and an
+// Upstream are for one goroutine, but their reads end with their context.
 type ended struct {
 	cancel context.CancelFunc
 
@@ -85,10 +85,12 @@ func (s *upstreamSource) Name() string { return SourceUpstream }
 
 // Open implements blobcache.Source.
 func (s *upstreamSource) Open(ctx context.Context, off, n int64) (io.ReadCloser, int64, int64, error) {
-	body, from, size, err := s.openBlob(ctx, s.path, s.d, off, n)
+	exchange, cancel := context.WithCancel(ctx)
+	body, from, size, err := s.openBlob(exchange, s.path, s.d, off, n)
 	if err != nil {
+		cancel()
 		return nil, 0, -1, err
 	}
 	s.once.Do(func() { s.first(size) })
-	return body, from, size, nil
+	return &ended{body: body, cancel: cancel}, from, size, nil
 }

@@ -26,11 +26,11 @@ import (
 	"hostlocal/manifest"
 )
 
-// Options says what a Registry is made of. Names, Cache and Links are required.
+// Options says what a Registry is made of. Names and Cache are required.
 type Options struct {
 	Names     *manifest.Names
 	Cache     *blobcache.Cache
-	Links     *blobcache.Names
+	Links     *blobcache.Names    // nil: the Cache's
 	Store     Store               // the bucket; nil if there is none
 	Mirror    bool                // write what upstreams gave to the bucket too
 	Upstreams map[string]Upstream // by the name under which mirrored repositories lie: "docker.io"
@@ -111,8 +111,11 @@ const maxRepositories = 4 << 10
 // New returns a Registry. It asks nobody anything: bucket and upstreams may be
 // down.
 func New(o Options) (*Registry, error) {
-	if o.Names == nil || o.Cache == nil || o.Links == nil {
-		return nil, errors.New("a registry needs names, a cache and links")
+	if o.Names == nil || o.Cache == nil {
+		return nil, errors.New("a registry needs names and a cache")
+	}
+	if o.Links == nil {
+		o.Links = o.Cache.Names()
 	}
 	log := o.Log
 	if log == nil {

@@ -27,6 +27,15 @@ func onTmpfs(t *testing.T, size string, opt Options) *tester {
 	return h
 }
 
+// taken is what the file system of onTmpfs holds.
+func (h *tester) taken() int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(h.dir), &st); err != nil {
+		h.Fatal(err)
+	}
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
+
 func TestFullDiskPassesThroughAndRecovers(t *testing.T) {
 	h := onTmpfs(t, "16m", Options{Budget: 1 << 30})
 	hog := filepath.Join(filepath.Dir(h.dir), "hog")

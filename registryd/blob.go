@@ -11,17 +11,19 @@ import (
 )
 
 // Blob returns a hold on the blob, which the caller closes; off is the first byte
-// that is going to be read. Errors are as those of Manifest.
+// that is going to be read, and ranged says that the client asks for a range: one
+// that does asks for others soon. Errors are as those of Manifest.
 //
 // A warm blob costs one look into memory and the opening of its file. A cold one
 // that no manifest named here yet is got from the upstream in a fill that is its
 // own proof; only who joins a fill that another repository started has to be
 // asked for apart.
-func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
+func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
 	name := repo.String()
 	size, proven := g.named.size(name, d)
 	if proven {
 		if h, err := g.disk.Open(d); err == nil {
+			g.owed.servedBlob(name, d, size)
 			return h, nil
 		}
 	}
@@ -36,7 +38,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 		}
 	}
-	want := blobcache.Want{Size: size, Offset: off, Ranged: off > 0, Origin: name, Sources: g.sources(repo, d, proven)}
+	want := blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name, Sources: g.sources(repo, d, proven)}
 	h, err := g.disk.Get(ctx, d, want)
 	if !proven && (err == nil || !answered(err)) {
 		// Either this joined somebody's fill, which proves nothing, or the
@@ -56,6 +58,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
 	g.served(name, d)
+	g.owed.servedBlob(name, d, size)
 	return h, nil
 }
 
@@ -78,9 +81,7 @@ func (g *Registry) sources(repo Repository, d manifest.Digest, proven bool) []bl
 		list = append(list, &upstreamSource{origin: o, path: repo.Name.Path, d: d, first: func(size int64) {
 			g.named.add(repo.String(), d, size)
 			g.served(repo.String(), d)
-			if g.writer != nil {
-				g.writer.blob(repo.String(), d, size)
-			}
+			g.owed.blob(repo.String(), d, size)
 		}})
 	}
 	return list
@@ -98,23 +99,25 @@ func (g *Registry) Sources(d manifest.Digest, origin string, size int64) []blobc
 func (g *Registry) repository(name string) Repository {
 	for host := range g.origins {
 		if len(name) > len(host)+1 && name[:len(host)] == host && name[len(host)] == '/' {
-			return Repository{Name: manifest.Name{Host: host, Path: name[len(host)+1:]}}
+			return newRepository(manifest.Name{Host: host, Path: name[len(host)+1:]}, "")
 		}
 	}
-	return Repository{Name: manifest.Name{Path: name}}
+	return newRepository(manifest.Name{Path: name}, "")
 }
 
 // StatBlob returns the length of the blob in bytes and the source that said so,
 // without fetching it. Errors are as those of Manifest.
 func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
 	until := time.Now().Add(answerLimit)
-	if g.disk.Has(d) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if b, err := g.disk.Join(ctx, d); err == nil {
+		defer b.Close()
 		if err := g.proveBlob(ctx, repo, d, until); err != nil {
 			return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
 		}
-		if h, err := g.disk.Open(d); err == nil {
-			defer h.Close()
-			return h.Size(), SourceDisk, nil
+		if size := b.Size(); size >= 0 {
+			return size, b.Source(), nil
 		}
 	}
 	f := g.stats.join(content{repo.String(), d}, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })

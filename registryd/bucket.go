@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -28,7 +27,6 @@ var errBucketRests = errors.New("the bucket failed too often and is left alone f
 // a client, so that fs.ErrPermission does not come out of it.
 type bucket struct {
 	store Store
-	log   *slog.Logger
 
 	mu       sync.Mutex // guards what follows; no I/O under it
 	failures int        // in a row
@@ -37,14 +35,15 @@ type bucket struct {
 	rests    time.Time  // until then nobody asks
 }
 
-// ask calls f unless the bucket rests, and notes how it went.
-func ask[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
+// askBucket calls f unless the bucket rests, and notes how it went.
+func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
 	if b.resting() {
 		var none V
 		return none, errBucketRests
 	}
+	start := time.Now()
 	v, err := f(ctx)
-	return v, b.note(ctx, err)
+	return v, b.note(ctx, start, err)
 }
 
 // resting reports whether the bucket is left alone now.
@@ -54,17 +53,24 @@ func (b *bucket) resting() bool {
 	return time.Now().Before(b.rests)
 }
 
-// note counts the outcome of a call and returns err as the callers may see it.
-// What the caller itself gave up says nothing about the bucket.
-func (b *bucket) note(ctx context.Context, err error) error {
+// errSilent is a bucket that was left for the upstream, after its patience.
+var errSilent = errors.New("no answer within its patience")
+
+// note counts the outcome of a call begun at start, and returns err as the
+// callers may see it. What a caller gave up says nothing about the bucket, unless
+// it was silent for so long that somebody else was asked.
+func (b *bucket) note(ctx context.Context, start time.Time, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return err
+		if time.Since(start) < b.store.Patience() {
+			return err
+		}
+		err = fmt.Errorf("%w: %w", errSilent, err)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("the bucket refuses: %v", err)
 	}
 	b.mu.Lock()
-	before := b.failures
+	defer b.mu.Unlock()
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
 		b.failures, b.trouble, b.rests = 0, nil, time.Time{}
 	} else {
@@ -77,15 +83,14 @@ func (b *bucket) note(ctx context.Context, err error) error {
 			b.rests = time.Now().Add(bucketRest)
 		}
 	}
-	after := b.failures
-	b.mu.Unlock()
-	switch {
-	case after == bucketFailures && before < bucketFailures:
-		b.log.Warn("bucket fails; pulls go on by disk and upstream", "err", err)
-	case after == 0 && before >= bucketFailures:
-		b.log.Info("bucket answers again")
-	}
 	return err
+}
+
+// answers reports whether the last call was answered.
+func (b *bucket) answers() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures == 0
 }
 
 // status is how the bucket answers.
@@ -99,28 +104,28 @@ func (b *bucket) status(s *StoreStatus) {
 }
 
 func (b *bucket) tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
-	return ask(ctx, b, func(ctx context.Context) (manifest.Digest, error) { return b.store.Tag(ctx, repo, tag) })
+	return askBucket(ctx, b, func(ctx context.Context) (manifest.Digest, error) { return b.store.Tag(ctx, repo, tag) })
 }
 
 func (b *bucket) exists(ctx context.Context, repo string) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.Exists(ctx, repo) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.Exists(ctx, repo) })
 }
 
 func (b *bucket) hasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
 }
 
 func (b *bucket) hasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	return ask(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
 }
 
 func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error) {
-	return ask(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
+	return askBucket(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
 }
 
 // manifest reads a manifest and checks that it is the one.
 func (b *bucket) manifest(ctx context.Context, repo string, d manifest.Digest) (*manifest.Manifest, error) {
-	body, err := ask(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
+	body, err := askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
 	if err != nil {
 		return nil, err
 	}

@@ -95,6 +95,7 @@ func (g *Registry) bucketTag(repo Repository, tag string) *flight[manifest.Diges
 		d, err := g.bucket.tag(ctx, key.repo, key.tag)
 		if err == nil {
 			g.tags.hint(key, d)
+			g.named.add(key.repo, d, -1)
 		}
 		return d, err
 	})
@@ -131,11 +132,11 @@ func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor)
 		desc.MediaType = "" // not a word to pass on: the bytes will tell
 	}
 	k := g.tags.confirm(tagKey{repo.String(), tag}, desc)
+	g.named.add(repo.String(), desc.Digest, -1)
 	g.awaited.add(repo.String(), desc.Digest, tag)
 	if g.disk.Has(desc.Digest) {
-		if _, ok := g.named.size(repo.String(), desc.Digest); ok || g.links.HasManifest(repo.String(), desc.Digest) {
-			g.arrived(repo, desc.Digest)
-		}
+		g.linkManifest(repo.String(), desc.Digest)
+		g.arrived(repo, desc.Digest)
 	}
 	return k
 }
@@ -153,9 +154,12 @@ func (g *Registry) arrived(repo Repository, d manifest.Digest) {
 			continue
 		}
 		g.tags.keep(key, d)
-		if k.stored != d && !repo.Name.IsOwn() && g.writer != nil {
+		if k.stored == d || repo.Name.IsOwn() {
+			continue
+		}
+		if m, err := g.onDisk(d); err == nil {
 			g.tags.update(key, func(k *known) { k.stored = d })
-			g.writer.tag(key, d)
+			g.owed.manifest(key.repo, tag, m)
 		}
 	}
 }

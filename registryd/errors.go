@@ -92,7 +92,7 @@ func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	if outside := (beyondError{}); errors.As(err, &outside) {
 		hd.Set("Content-Range", fmt.Sprintf("bytes */%d", outside.size))
 	}
-	if after := retryAfter(err); after > 0 && status == http.StatusServiceUnavailable {
+	if after := restFor(err); after > 0 && status == http.StatusServiceUnavailable {
 		hd.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	writeError(w, status, e)

@@ -21,7 +21,7 @@ func (g *Registry) Tags(ctx context.Context, repo Repository, n int, last string
 	if g.bucket == nil || !repo.Name.IsOwn() {
 		return nil, false, fmt.Errorf("tags of %s: %w", repo, fs.ErrNotExist)
 	}
-	tags, err = ask(ctx, g.bucket, func(ctx context.Context) ([]string, error) {
+	tags, err = askBucket(ctx, g.bucket, func(ctx context.Context) ([]string, error) {
 		return g.bucket.store.Tags(ctx, repo.String(), last, n+1)
 	})
 	if err != nil {
@@ -46,7 +46,7 @@ func (g *Registry) Catalog(ctx context.Context, n int, last string) (names []str
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	for {
-		page, err := ask(ctx, g.bucket, func(ctx context.Context) ([]string, error) {
+		page, err := askBucket(ctx, g.bucket, func(ctx context.Context) ([]string, error) {
 			return g.bucket.store.Repositories(ctx, last, catalogPage)
 		})
 		if err != nil {

@@ -29,7 +29,7 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 		l, err := g.manifest(ctx, repo, ref.Digest, time.Now().Add(answerLimit))
 		return l.answer(""), err
 	}
-	until := time.Now().Add(answerLimit)
+	start := time.Now()
 	r, err := g.tag(ctx, repo, ref.Tag, !headOnly)
 	if err != nil {
 		return Answer{}, err
@@ -44,13 +44,18 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 		m := &manifest.Manifest{Digest: r.digest, MediaType: r.mediaType}
 		return Answer{Manifest: m, Size: r.size, Source: SourceUpstream, Warning: r.warning}, nil
 	}
-	l, err := g.manifest(ctx, repo, r.digest, until)
-	if err != nil && !answered(err) && !r.before.IsZero() && ctx.Err() == nil {
-		// The tag moved to what nobody can give now.
-		if old, olderr := g.manifest(ctx, repo, r.before, time.Now()); olderr == nil {
-			g.staleAnswers.Add(1)
-			return old.answer(staleWarning(repo, r.confirmed)), nil
+	var old *manifest.Manifest // what the tag stood for before, if there is a choice
+	until := start.Add(answerLimit)
+	if !r.before.IsZero() && r.before != r.digest {
+		if old, err = g.onDisk(r.before); err == nil {
+			until = start.Add(tagLimit)
 		}
+	}
+	l, err := g.manifest(ctx, repo, r.digest, until)
+	if err != nil && !answered(err) && old != nil && ctx.Err() == nil {
+		// The tag moved to what nobody can give now.
+		g.staleAnswers.Add(1)
+		return loaded{old, SourceDisk}.answer(staleWarning(repo, r.confirmed)), nil
 	}
 	return l.answer(r.warning), err
 }
@@ -81,8 +86,11 @@ func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Dig
 // warm returns a manifest that is in memory and known to be repo's.
 func (g *Registry) warm(repo string, d manifest.Digest) (*manifest.Manifest, bool) {
 	m, ok := g.parsed.Get(d)
-	if ok {
-		_, ok = g.named.size(repo, d)
+	if !ok {
+		return nil, false
+	}
+	if _, ok = g.named.size(repo, d); ok {
+		g.owed.servedManifest(repo, m)
 	}
 	return m, ok
 }
@@ -102,6 +110,7 @@ func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest)
 	g.named.addManifest(repo.String(), m)
 	g.linkManifest(repo.String(), d)
 	g.arrived(repo, d)
+	g.owed.servedManifest(repo.String(), m)
 	return loaded{m, SourceDisk}, nil
 }
 
@@ -110,6 +119,12 @@ func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest)
 func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest) (loaded, error) {
 	name := repo.String()
 	fromBucket := func(ctx context.Context) (loaded, error) {
+		// A tag or an index that named it is enough of a proof.
+		if _, ok := g.named.size(name, d); !ok {
+			if err := g.bucketHasManifest(ctx, repo, d); err != nil {
+				return loaded{}, err
+			}
+		}
 		m, err := g.bucket.manifest(ctx, name, d)
 		return loaded{m, SourceStore}, err
 	}
@@ -154,8 +169,10 @@ func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) str
 	}
 	g.parsed.Add(m)
 	g.named.addManifest(name, m)
-	if from == SourceUpstream && g.writer != nil && err == nil {
-		g.writer.manifest(name, m.Digest)
+	if from == SourceUpstream && err == nil {
+		g.owed.manifest(name, "", m)
+	} else {
+		g.owed.servedManifest(name, m)
 	}
 	if err != nil {
 		return from

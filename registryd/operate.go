@@ -3,7 +3,6 @@ package registryd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"hostlocal/manifest"
@@ -26,17 +25,8 @@ func (g *Registry) image(ctx context.Context, s string) (Repository, Ref, error)
 	if err != nil {
 		return Repository{}, Ref{}, err
 	}
-	repo := Repository{Name: m.Name, Why: m.Why}
-	if m.Undecided {
-		own, why, err := g.isOwn(ctx, m.Own.Path)
-		if err != nil {
-			return Repository{}, Ref{}, fmt.Errorf("whether %s is the bucket's own: %w", m.Own.Path, err)
-		}
-		if repo.Why = why; own {
-			repo.Name = m.Own
-		}
-	}
-	return repo, Ref{Tag: tag, Digest: d}, nil
+	repo, err := g.decided(ctx, m)
+	return repo, Ref{Tag: tag, Digest: d}, err
 }
 
 // Refresh asks the source of image, a name as a client would write it with a

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hostlocal/manifest"
+	"hostlocal/registryd/upstream"
 )
 
 const (
@@ -26,12 +27,11 @@ func answered(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }
 
-// retryAfter is what an outage said of its own end, at most maxRetryAfter; 0 if
+// restFor is what an outage said of its own end, at most maxRetryAfter; 0 if
 // nothing.
-func retryAfter(err error) time.Duration {
-	var e interface{ RetryAfter() time.Duration }
-	if errors.As(err, &e) {
-		return min(max(e.RetryAfter(), 0), maxRetryAfter)
+func restFor(err error) time.Duration {
+	if e, ok := errors.AsType[*upstream.Error](err); ok && !answered(err) {
+		return min(max(e.RetryAfter, 0), maxRetryAfter)
 	}
 	return 0
 }
@@ -94,7 +94,7 @@ func (o *origin) note(ctx context.Context, err error) {
 		o.since = time.Now()
 	}
 	o.trouble = err
-	if after := retryAfter(err); after > 0 {
+	if after := restFor(err); after > 0 {
 		o.rest(after)
 	}
 }

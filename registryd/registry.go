@@ -47,11 +47,23 @@ type Options struct {
 type Repository struct {
 	Name manifest.Name
 	Why  string // in words for a person
+
+	key string // String, so that it is made once a request; empty: not made yet
+}
+
+// newRepository is a Repository that was decided for the reason why.
+func newRepository(n manifest.Name, why string) Repository {
+	return Repository{Name: n, Why: why, key: n.String()}
 }
 
 // String returns the name under which the repository lies in the bucket and on
 // the disk: "team/app", "docker.io/library/debian".
-func (r Repository) String() string { return r.Name.String() }
+func (r Repository) String() string {
+	if r.key != "" {
+		return r.key
+	}
+	return r.Name.String()
+}
 
 // Registry answers for all repositories. Its methods may be called from any
 // number of goroutines. Shut it down.
@@ -72,6 +84,7 @@ type Registry struct {
 	tags      *tagMemory
 	awaited   *awaited
 	decisions *lru.Cache[string, decision]
+	owed      *owed
 	scanned   *lru.Cache[string, struct{}]  // repositories whose tags were scanned
 	linked    *lru.Cache[content, struct{}] // layers whose links on disk are known to be there
 
@@ -113,6 +126,7 @@ func New(o Options) (*Registry, error) {
 		tags:          newTagMemory(o.Links),
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
+		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
 		scanned:       newLRU[string, struct{}](maxRepositories),
 		linked:        newLRU[content, struct{}](maxNamed),
 		confirmations: newFlights[tagKey, resolved](bg),
@@ -127,10 +141,11 @@ func New(o Options) (*Registry, error) {
 		g.origins[name] = &origin{name: name, up: up}
 	}
 	if o.Store != nil {
-		g.bucket = &bucket{store: o.Store, log: log}
+		g.bucket = &bucket{store: o.Store}
 	}
 	if o.Store != nil && o.Mirror {
 		g.writer = newWriter(g, o.PendingFile)
+		g.owed.writer = g.writer
 		if err := g.writer.resume(); err != nil {
 			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 const (
@@ -25,10 +27,11 @@ const (
 	whyNoBucket         = "a bare name, and there is no bucket: the default upstream's"
 )
 
-// A decision is what the bucket said of a bare name.
+// A decision is what a bare name means until the bucket is asked again.
 type decision struct {
-	own bool
-	at  time.Time
+	own   bool
+	why   string
+	until time.Time
 }
 
 // Resolve decides what the repository path of a request means, with ns the value
@@ -39,8 +42,14 @@ func (g *Registry) Resolve(ctx context.Context, path, ns string) (Repository, er
 	if err != nil {
 		return Repository{}, err
 	}
+	return g.decided(ctx, m)
+}
+
+// decided is the repository that a name means, once the bucket was asked if need
+// be.
+func (g *Registry) decided(ctx context.Context, m manifest.Meaning) (Repository, error) {
 	if !m.Undecided {
-		return Repository{Name: m.Name, Why: m.Why}, nil
+		return newRepository(m.Name, m.Why), nil
 	}
 	own, why, err := g.isOwn(ctx, m.Own.Path)
 	if err != nil {
@@ -49,7 +58,7 @@ func (g *Registry) Resolve(ctx context.Context, path, ns string) (Repository, er
 	if own {
 		m.Name = m.Own
 	}
-	return Repository{Name: m.Name, Why: why}, nil
+	return newRepository(m.Name, why), nil
 }
 
 // isOwn reports whether the bucket has a repository of its own by a bare name:
@@ -59,8 +68,8 @@ func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string
 	if g.bucket == nil {
 		return false, whyNoBucket, nil
 	}
-	if d, ok := g.decisions.Get(name); ok && time.Since(d.at) < decisionTTL {
-		return d.own, pick(d.own, whyOwnAnswered, whyNotOwnAnswered), nil
+	if d, ok := g.decisions.Get(name); ok && time.Now().Before(d.until) {
+		return d.own, d.why, nil
 	}
 	remembered, known := g.links.Own(name)
 	until := time.Now().Add(answerLimit)
@@ -70,7 +79,10 @@ func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string
 	f := g.existence.join(name, func(ctx context.Context) (bool, error) {
 		own, err := g.bucket.exists(ctx, name)
 		if err == nil {
-			g.decide(name, own)
+			g.decide(name, own, pick(own, whyOwnAnswered, whyNotOwnAnswered), decisionTTL)
+			if err := g.links.SetOwn(name, own); err != nil {
+				g.log.Warn("name's owner not kept on disk", "repository", name, "err", err)
+			}
 		}
 		return own, err
 	})
@@ -79,17 +91,16 @@ func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string
 	case err == nil:
 		return own, pick(own, whyOwnAnswered, whyNotOwnAnswered), nil
 	case known:
-		return remembered, pick(remembered, whyOwnRemembered, whyNotOwnRemembered), nil
+		why = pick(remembered, whyOwnRemembered, whyNotOwnRemembered)
+		g.decide(name, remembered, why, bucketRest)
+		return remembered, why, nil
 	}
 	return false, "", err
 }
 
-// decide remembers the bucket's answer, on disk too.
-func (g *Registry) decide(name string, own bool) {
-	g.decisions.Add(name, decision{own, time.Now()})
-	if err := g.links.SetOwn(name, own); err != nil {
-		g.log.Warn("name's owner not kept on disk", "repository", name, "err", err)
-	}
+// decide has the bucket not be asked about name for a while.
+func (g *Registry) decide(name string, own bool, why string, keep time.Duration) {
+	g.decisions.Add(name, decision{own, why, time.Now().Add(keep)})
 }
 
 func pick(first bool, a, b string) string {

@@ -17,7 +17,7 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 		return h.statBlob(w, r, t, repo)
 	}
 	rng, kind := parseRange(rangeHeader(r, t.digest))
-	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start())
+	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start(), kind == rangeOne)
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,9 @@ func (s storeSource) Open(ctx context.Context, off, n int64) (io.ReadCloser, int
 	if s.resting() {
 		return nil, 0, -1, errBucketRests
 	}
+	start := time.Now()
 	body, from, size, err := s.store.OpenBlob(ctx, s.d, off, n)
-	if err = s.note(ctx, err); err != nil {
+	if err = s.note(ctx, start, err); err != nil {
 		return nil, 0, -1, err
 	}
 	return body, from, size, nil

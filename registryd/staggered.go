@@ -7,7 +7,8 @@ import (
 
 // staggered asks first, and second too as soon as first failed or was silent for
 // patience. The first good answer counts and ends the question that is still open;
-// if there is none, second's error does: it is the one who knows.
+// if there is none, second's error does: it is the one who knows, so that first is
+// not waited for when second says no.
 func staggered[V any](ctx context.Context, bg *background, patience time.Duration, first, second func(context.Context) (V, error)) (V, error) {
 	type result struct {
 		val V
@@ -45,8 +46,8 @@ func staggered[V any](ctx context.Context, bg *background, patience time.Duratio
 		}
 		return r.val, r.err
 	case r := <-late:
-		if r.err == nil {
-			return r.val, nil
+		if r.err == nil || answered(r.err) {
+			return r.val, r.err
 		}
 		if e := <-early; e.err == nil {
 			return e.val, nil

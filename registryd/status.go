@@ -36,6 +36,7 @@ type WriteBackStatus struct {
 	Done    int64  `json:"done"`              // since the start
 	Failed  int64  `json:"failed"`            // attempts that failed since the start
 	Dropped int64  `json:"dropped"`           // given up: evicted meanwhile, or the list was full
+	Refused int64  `json:"refused"`           // not written because this host may only read the bucket
 	Trouble string `json:"trouble,omitempty"` // the last failure, until one succeeds
 }
 

@@ -13,7 +13,8 @@ import (
 // for a mirrored one.
 //
 // Everywhere in it: an error that wraps fs.ErrNotExist says that the bucket
-// answered and does not have it; any other error that it could not be asked, or
+// answered and does not have it, one that wraps fs.ErrPermission that it refuses
+// this host; any other error that it could not be asked, or
 // would not answer. Bytes are not verified: whoever reads hashes. Every call is
 // bounded in time by the store itself; a body that makes no progress fails.
 type Store interface {
@@ -53,7 +54,8 @@ type BlobWriter interface {
 type ManifestStore interface {
 	// HasManifest reports whether the manifest is visible in repo.
 	HasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error)
-	// Manifest returns the bytes, at most manifest.MaxSize of them.
+	// Manifest returns the bytes, at most manifest.MaxSize of them, whether or
+	// not they are visible in repo.
 	Manifest(ctx context.Context, repo string, d manifest.Digest) ([]byte, error)
 	// PutManifest stores the bytes and then makes them visible in repo.
 	PutManifest(ctx context.Context, repo string, d manifest.Digest, body []byte) error

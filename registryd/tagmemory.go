@@ -24,7 +24,7 @@ type known struct {
 	size      int64           // of digest, in bytes, 0 if not said
 	confirmed time.Time       // when the source last said so; zero: not yet
 	kept      bool            // digest's manifest is on this disk, and the tag's link says so too
-	before    manifest.Digest // the last one that was kept, if digest is not
+	before    manifest.Digest // the one kept before digest, if any
 
 	// refusal is the source's last answer, if it was one that there is no such
 	// tag or that it is not for us. From then on only a new answer makes the tag
@@ -130,7 +130,7 @@ func (t *tagMemory) fail(key tagKey, err error, backoff time.Duration) known {
 		k.trouble = err
 		// Of a tag of which nothing is known the source is asked again at
 		// once, unless it said how long to wait.
-		if backoff = max(backoff, retryAfter(err)); !k.digest.IsZero() || retryAfter(err) > 0 {
+		if backoff = max(backoff, restFor(err)); !k.digest.IsZero() || restFor(err) > 0 {
 			k.retry = time.Now().Add(backoff)
 		}
 	})
@@ -147,7 +147,7 @@ func (t *tagMemory) forget(key tagKey) {
 func (t *tagMemory) keep(key tagKey, d manifest.Digest) {
 	t.update(key, func(k *known) {
 		if k.digest == d {
-			k.kept, k.before = true, manifest.Digest{}
+			k.kept = true
 		}
 	})
 }

@@ -111,7 +111,7 @@ func (f *fakeContents) setBlob(d manifest.Digest, open func(int64) (hold, error)
 	f.blobs[d] = open
 }
 
-func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, off int64) (hold, error) {
+func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, off int64, ranged bool) (hold, error) {
 	f.opened.Add(1)
 	open, ok := f.blob(d)
 	if !ok {

@@ -107,15 +107,20 @@ type image struct {
 
 // newImage makes one whose bytes come from seed.
 func newImage(t *testing.T, seed string) image {
+	t.Helper()
 	im := image{config: []byte(`{"seed":"` + seed + `"}`), layer: bytes.Repeat([]byte(seed+" "), 100<<10/(len(seed)+1))}
 	blob := func(mediaType string, b []byte) map[string]any {
 		return map[string]any{"mediaType": mediaType, "digest": manifest.DigestOf(b).String(), "size": len(b)}
 	}
-	im.body, _ = json.Marshal(map[string]any{
+	var err error
+	im.body, err = json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": manifest.OCIManifest,
 		"config": blob("application/vnd.oci.image.config.v1+json", im.config),
 		"layers": []any{blob("application/vnd.oci.image.layer.v1.tar+gzip", im.layer)},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	im.d = manifest.DigestOf(im.body)
 	return im
 }
@@ -196,7 +201,7 @@ func (w *world) wantImage(a Answer, im image) {
 
 // blob reads a whole blob.
 func (w *world) blob(repo string, d manifest.Digest) ([]byte, error) {
-	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0)
+	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0, false)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,8 @@ type job struct {
 // repositories have gaps by nature: only what was pulled is written.
 //
 // What the bucket does not take is tried again, ever more rarely, until it takes
-// it, or the cache has evicted it. When maxPending writes are not done, what comes
+// it, or the cache has evicted it. A bucket that answers to reads and refuses to be
+// written is left alone. When maxPending writes are not done, what comes
 // is dropped and counted: the bucket then misses a blob, and the next host gets it
 // from the upstream. No upstream is ever asked on account of a write.
 type writer struct {
@@ -79,6 +81,7 @@ type writer struct {
 	disk   *blobcache.Cache
 	load   func(manifest.Digest) (*manifest.Manifest, error) // from this disk
 	stands func(tagKey) manifest.Digest                      // what a tag stands for now, as far as is known
+	reads  func() bool                                       // whether the bucket answers to reads
 	bg     *background
 	log    *slog.Logger
 	file   *pendingFile
@@ -92,6 +95,7 @@ type writer struct {
 	done      int64
 	failed    int64
 	dropped   int64
+	refused   int64
 	trouble   error // the last failure, until a success
 	streak    int   // failures since the last success
 	paused    time.Time
@@ -102,6 +106,7 @@ func newWriter(g *Registry, path string) *writer {
 	w := &writer{
 		store: g.options.Store, disk: g.disk, load: g.onDisk, bg: g.bg, log: g.log,
 		stands: func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
+		reads:  g.bucket.answers,
 		jobs:   map[content]*job{},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
@@ -245,6 +250,10 @@ func (w *writer) finish(ctx context.Context, j *job, err error) {
 	case errors.Is(err, errGone):
 		w.dropped++
 		delete(w.jobs, j.key())
+	case errors.Is(err, fs.ErrPermission) && w.reads():
+		// A bucket that this host may only read is a normal case.
+		w.refused++
+		delete(w.jobs, j.key())
 	case w.bg.ctx.Err() != nil:
 		// A shutdown: it stays in the file.
 	default:
@@ -369,7 +378,7 @@ func (w *writer) snapshot() []write {
 func (w *writer) status() WriteBackStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := WriteBackStatus{Pending: len(w.jobs), Done: w.done, Failed: w.failed, Dropped: w.dropped}
+	s := WriteBackStatus{Pending: len(w.jobs), Done: w.done, Failed: w.failed, Dropped: w.dropped, Refused: w.refused}
 	if w.trouble != nil {
 		s.Trouble = w.trouble.Error()
 	}

@@ -1,0 +1,55 @@
+# What a developer types. `make` alone says what there is.
+
+GO ?= go
+# Debian packages that the tests with real clients need.
+DEBIAN := docker.io iptables podman crun conmon netavark aardvark-dns skopeo buildah \
+	nginx-light systemd-container mmdebstrap iproute2 jq strace ca-certificates
+FUZZTIME ?= 5s
+
+.DEFAULT_GOAL := help
+.PHONY: help debian-packages build run test test-deps race lint fuzz bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+debian-packages:
+	@printf '%s\n' $(DEBIAN)
+
+build: ## the binary, as bin/registryd
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/registryd ./cmd/registryd
+
+run: ## the daemon on 127.0.0.1:5000, without a configuration
+	$(GO) run ./cmd/registryd serve
+
+test: ## all tests; needs only Go, and says by name what it had to skip
+	@$(GO) run ./cmd/testdeps build
+	@if command -v apt-get >/dev/null; then $(GO) run ./cmd/testdeps layers; fi || true
+	@list=$$(mktemp); REGISTRYD_TEST_SKIPPED=$$list $(GO) test -count=1 -timeout 30m ./...; status=$$?; \
+		$(GO) run ./cmd/testdeps skipped $$list; rm -f $$list; exit $$status
+
+test-deps: ## root: the Debian packages of the tests with real clients
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN)
+
+race: ## the tests under the race detector
+	$(GO) test -race -timeout 30m ./...
+
+lint: ## gofmt, vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then \
+		echo "not formatted; run gofmt -w on:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	@$(GO) run ./cmd/testdeps build staticcheck
+	"$$($(GO) run ./cmd/testdeps which staticcheck)" ./...
+
+fuzz: ## every fuzz target for FUZZTIME (5s) each
+	@for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$dir/*_test.go 2>/dev/null); do \
+			(cd $$dir && $(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) .) || exit 1; \
+		done; \
+	done
+
+bench: ## the benchmarks, small
+	$(GO) test -run='^$$' -bench=. -benchmem ./...
+
+clean: ## what was built here; the tests' cache stays
+	rm -rf bin

@@ -1,0 +1,126 @@
+package clients
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"hostlocal/cmd/testdeps/need"
+)
+
+const (
+	bucketUser, bucketSecret = "tester", "tester-secret"
+	bucketName               = "images"
+)
+
+// bucket is a shared store: its part of a daemon's configuration, and a look
+// at what lies in it that is not through registryd.
+type bucket struct {
+	store string
+	has   func(key string) error // nil if there is an object
+	// folder is where a folder store lies; empty for the others.
+	folder string
+}
+
+var bucketKinds = map[string]func(t *testing.T) bucket{
+	"folder": func(t *testing.T) bucket {
+		dir := scratch(t)
+		return bucket{"{url: file://" + dir + "}", func(key string) error {
+			_, err := os.Stat(filepath.Join(dir, key))
+			return err
+		}, dir}
+	},
+	"minio": func(t *testing.T) bucket {
+		const addr = "127.0.0.1:9000"
+		p := start(t, []string{"MINIO_ROOT_USER=" + bucketUser, "MINIO_ROOT_PASSWORD=" + bucketSecret},
+			need.Binary(t, "minio"), "server", scratch(t), "--address", addr, "--console-address", "127.0.0.1:9001")
+		return bucketAt(t, p, addr, "minio")
+	},
+	"versitygw": func(t *testing.T) bucket {
+		const addr = "127.0.0.1:9100"
+		p := start(t, []string{"ROOT_ACCESS_KEY=" + bucketUser, "ROOT_SECRET_KEY=" + bucketSecret},
+			need.Binary(t, "versitygw"), "--port", addr, "posix", scratch(t))
+		return bucketAt(t, p, addr, "aws")
+	},
+}
+
+// bucketAt makes the bucket as soon as the server lets it.
+func bucketAt(t *testing.T, server *process, addr, driver string) bucket {
+	t.Helper()
+	client, err := minio.New(addr, &minio.Options{
+		Creds: credentials.NewStaticV4(bucketUser, bucketSecret, ""), Region: "us-east-1", MaxRetries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.ready(func() error {
+		return client.MakeBucket(t.Context(), bucketName, minio.MakeBucketOptions{Region: "us-east-1"})
+	})
+	const prefix = "fleet"
+	store := fmt.Sprintf("{url: s3://%s/%s, s3: {endpoint: http://%s, region: us-east-1, client: %s, path_style: true}}",
+		bucketName, prefix, addr, driver)
+	return bucket{store, func(key string) error {
+		_, err := client.StatObject(t.Context(), bucketName, prefix+"/"+key, minio.StatObjectOptions{})
+		return err
+	}, ""}
+}
+
+// hasImage is nil when all that a pull of library/debian:12 for this platform
+// needs lies in the bucket, the tag included.
+func (b bucket) hasImage(t *testing.T) error {
+	t.Helper()
+	debian, _ := makeImages(t)
+	manifest, err := amd64Of(t, debian).Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const root = "docker/registry/v2/"
+	keys := []string{root + "repositories/docker.io/library/debian/_manifests/tags/12/current/link"}
+	for _, desc := range append(manifest.Layers, manifest.Config) {
+		hex := desc.Digest.Hex
+		keys = append(keys, root+"blobs/sha256/"+hex[:2]+"/"+hex+"/data")
+	}
+	for _, key := range keys {
+		if err := b.has(key); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// TestNextHostPullsFromTheBucket is the shared store's purpose: what one host
+// pulled, another has when the upstream is gone, and then from its own disk.
+func TestNextHostPullsFromTheBucket(t *testing.T) {
+	need.Root(t)
+	for kind, makeBucket := range bucketKinds {
+		t.Run(kind, func(t *testing.T) {
+			h := startHub(t)
+			bucket := makeBucket(t)
+			credentials := []string{"AWS_ACCESS_KEY_ID=" + bucketUser, "AWS_SECRET_ACCESS_KEY=" + bucketSecret}
+			first := startDaemon(t, setup{store: bucket.store, env: credentials})
+			second := startDaemon(t, setup{host: 1, store: bucket.store, env: credentials})
+			pull := func(d *daemon) {
+				t.Helper()
+				run(t, nil, "crane", "pull", "--insecure", "--format=oci", d.addr+"/library/debian:12",
+					filepath.Join(scratch(t), "oci"))
+			}
+			pull(first)
+			h.wantOnlyDaemons()
+			first.ready(func() error { return bucket.hasImage(t) })
+			first.stop()
+
+			before := h.goAway()
+			pull(second)
+			if second.metric("registryd_upstream_bytes_total") != 0 {
+				t.Error("the second host has bytes from the upstream")
+			}
+			contacts := h.contacts.Load() - before
+			debian, _ := makeImages(t)
+			second.wantFromDisk(layersSize(t, amd64Of(t, debian)), func() { pull(second) })
+			h.wantNoContact(before + contacts)
+		})
+	}
+}

@@ -1,0 +1,40 @@
+package clients
+
+import (
+	"strings"
+	"testing"
+)
+
+// puller is a container client set up to use a daemon as its mirror.
+type puller struct {
+	pull   func() // docker.io/library/debian:12, whole, failing the test if not
+	forget func() // make the next pull fetch everything again
+}
+
+// coldThenWarm is what every client must show: the first pull fills the
+// daemon from the hub, and the client never speaks to the hub itself; the
+// second, with the hub gone, is served from this host's disk alone.
+func coldThenWarm(t *testing.T, client func(t *testing.T, d *daemon) puller) {
+	t.Helper()
+	debian, _ := makeImages(t)
+	size := layersSize(t, amd64Of(t, debian))
+	h := startHub(t)
+	d := startDaemon(t, setup{})
+	c := client(t, d)
+
+	c.pull()
+	h.wantOnlyDaemons()
+
+	c.forget()
+	before := h.goAway()
+	d.wantFromDisk(size, c.pull)
+	h.wantNoContact(before)
+}
+
+// wantHello checks the output of a container that was told to say hello.
+func wantHello(t *testing.T, out string) {
+	t.Helper()
+	if !strings.Contains(out, "hello from the image") {
+		t.Errorf("the container said %q", out)
+	}
+}

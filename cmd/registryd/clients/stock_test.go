@@ -1,0 +1,76 @@
+package clients
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"hostlocal/cmd/testdeps/need"
+)
+
+// stockRegistry runs a stock registry over the folder root, at addr.
+func stockRegistry(t *testing.T, root, addr string) *process {
+	t.Helper()
+	config := filepath.Join(scratch(t), "registry.yml")
+	text := fmt.Sprintf(`version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}
+http: {addr: %q}
+`, root, addr)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{"OTEL_TRACES_EXPORTER=none"}, need.Binary(t, "registry"), "serve", config)
+	p.ready(answers("http://" + addr + "/v2/"))
+	return p
+}
+
+// The hub's content, pushed once a run; the registries over it only read.
+var hubRoot struct {
+	once sync.Once
+	dir  string
+}
+
+// hubContent returns a stock registry's folder with library/debian:12 and
+// owner/app:v1 in it.
+func hubContent(t *testing.T) string {
+	t.Helper()
+	hubRoot.once.Do(func() {
+		dir := scratch(t)
+		const addr = "127.0.0.1:5599"
+		p := stockRegistry(t, dir, addr)
+		pushImages(t, addr)
+		p.stop()
+		hubRoot.dir = dir
+	})
+	if hubRoot.dir == "" {
+		t.Fatal("the hub's content could not be made; an earlier test says why")
+	}
+	return hubRoot.dir
+}
+
+// pushImages puts the test's images into the registry at addr.
+func pushImages(t *testing.T, addr string) {
+	t.Helper()
+	debian, app := makeImages(t)
+	if err := remote.WriteIndex(ref(t, addr+"/library/debian:12"), debian, remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref(t, addr+"/owner/app:v1"), app, remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ref(t *testing.T, s string) name.Reference {
+	t.Helper()
+	r, err := name.ParseReference(s, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

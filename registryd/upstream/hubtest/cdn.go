@@ -1,0 +1,66 @@
+package hubtest
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"hostlocal/manifest"
+)
+
+const cdnPath = "/cdn/"
+
+// link returns the URL under which the CDN serves d: another port, signed until
+// ExpireLinks.
+func (h *Hub) link(d manifest.Digest) string {
+	s := h.cdnServer()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Sprintf("%s%s%s?sig=%d", s.url, cdnPath, d, h.linkSalt)
+}
+
+// ExpireLinks makes the CDN refuse all links that were handed out so far with 403.
+func (h *Hub) ExpireLinks() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.linkSalt++
+}
+
+// CDNHost returns the CDN's address.
+func (h *Hub) CDNHost() string { return h.cdnServer().host }
+
+func (h *Hub) cdnServer() *server {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cdn == nil {
+		h.cdn = h.serve(http.HandlerFunc(h.serveCDN))
+	}
+	return h.cdn
+}
+
+func (h *Hub) serveCDN(w http.ResponseWriter, r *http.Request) {
+	q := describe(r)
+	q.Kind = FromCDN
+	q.Digest, _ = manifest.ParseDigest(strings.TrimPrefix(r.URL.Path, cdnPath))
+	h.handle(w, r, q, func(x *exchange) {
+		h.mu.Lock()
+		signed := r.URL.Query().Get("sig") == strconv.Itoa(h.linkSalt)
+		var c Content
+		for _, repo := range h.repos {
+			if found, ok := repo.blobs[q.Digest]; ok {
+				c = found
+			}
+		}
+		h.mu.Unlock()
+		switch {
+		case !signed:
+			x.fail(http.StatusForbidden, "AccessDenied")
+		case c.Digest.IsZero():
+			x.fail(http.StatusNotFound, "NoSuchKey")
+		default:
+			x.plan.noDigest = true // object stores know nothing of it
+			x.send(c, "application/octet-stream", c.Digest)
+		}
+	})
+}

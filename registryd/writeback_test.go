@@ -1,0 +1,261 @@
+package registryd
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// wantInBucket checks that the bucket serves all of im as docker.io/<name>.
+func (w *world) wantInBucket(name string, im image) {
+	w.t.Helper()
+	repo, tag, _ := strings.Cut("docker.io/"+name, ":")
+	w.bucket.data.Lock()
+	defer w.bucket.data.Unlock()
+	b := w.bucket
+	switch {
+	case b.tags[tagKey{repo, tag}] != im.d:
+		w.t.Fatal("no tag in the bucket")
+	case !b.revisions[content{repo, im.d}] || string(b.blobs[im.d]) != string(im.body):
+		w.t.Fatal("no manifest in the bucket")
+	}
+	for _, d := range [][]byte{im.config, im.layer} {
+		im := im
+		im.layer = d
+		if !b.layers[content{repo, im.layerDigest()}] || string(b.blobs[im.layerDigest()]) != string(d) {
+			w.t.Fatal("a blob is not in the bucket")
+		}
+	}
+}
+
+// wantOrder checks that no link became visible before what it names.
+func (w *world) wantOrder(repo, tag string, im image) {
+	w.t.Helper()
+	log := w.bucket.written()
+	before := func(a, b string) {
+		w.t.Helper()
+		i, j := slices.Index(log, a), slices.Index(log, b)
+		if i < 0 || j < 0 || i > j {
+			w.t.Fatalf("%q is not before %q in\n%s", a, b, strings.Join(log, "\n"))
+		}
+	}
+	before("blob "+im.layerDigest().String(), "layer "+repo+"@"+im.layerDigest().String())
+	before("manifest "+repo+"@"+im.d.String(), "tag "+repo+":"+tag)
+}
+
+func TestAPullIsInTheBucketSoonAfter(t *testing.T) {
+	for _, how := range []string{"docker", "podman"} {
+		t.Run(how, func(t *testing.T) {
+			within(t, func(w *world) {
+				im := w.hub.push(w.t, "library/app:v1", "one")
+				if how == "podman" {
+					w.mustGet("library/app:v1", im)
+				}
+				w.pull("library/app:v1", im)
+				time.Sleep(2 * time.Second)
+				w.wantInBucket("library/app:v1", im)
+				w.wantOrder("docker.io/library/app", "v1", im)
+				w.wantCalls(&w.bucket.calls, "PUTBLOB", 2)
+				if s := w.g.Status().WriteBack; s.Pending != 0 || s.Dropped != 0 || s.Failed != 0 {
+					w.t.Fatalf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestABlobGoesToTheBucketWhileItIsFilled(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		put := make(chan struct{})
+		w.bucket.on("PUTBLOB", func(context.Context) error { close(put); return nil })
+		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer b.Close()
+		<-put
+	})
+}
+
+func TestWithoutMirrorNothingIsWritten(t *testing.T) {
+	within(t, func(w *world) {
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
+		time.Sleep(time.Minute)
+		if got := w.bucket.written(); len(got) != 0 {
+			w.t.Fatalf("written: %v", got)
+		}
+	}, func(w *world) { w.opt.Mirror = false })
+}
+
+func TestATagThatMovedIsMovedInTheBucket(t *testing.T) {
+	within(t, func(w *world) {
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
+		moved := w.hub.push(w.t, "library/app:v1", "two")
+		time.Sleep(time.Minute)
+		w.pull("library/app:v1", moved)
+		time.Sleep(2 * time.Second)
+		w.wantInBucket("library/app:v1", moved)
+	})
+}
+
+func TestABucketThatWasDownCatchesUp(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
+			within(t, func(w *world) {
+				im := w.hub.push(w.t, "library/app:v1", "one")
+				w.bucket.fail("", errOutage)
+				w.pull("library/app:v1", im)
+				time.Sleep(10 * time.Minute)
+				if s := w.g.Status().WriteBack; s.Pending != 3 || s.Trouble == "" {
+					w.t.Fatalf("%+v", s)
+				}
+				up := w.hub.count("")
+				if restart {
+					w.restart()
+				}
+				w.bucket.heal()
+				time.Sleep(2 * retryMost)
+				w.wantInBucket("library/app:v1", im)
+				if s := w.g.Status().WriteBack; s.Pending != 0 || s.Trouble != "" {
+					w.t.Fatalf("%+v", s)
+				}
+				w.wantCalls(&w.hub.calls, "", up)
+				time.Sleep(2 * pendingDelay)
+				if b, err := os.ReadFile(filepath.Join(w.dir, "pending")); err != nil || len(b) != 0 {
+					w.t.Fatalf("the pending file says %q, %v", b, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAKilledProcessLeavesItsPendingWrites(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.fail("", errOutage)
+		w.pull("library/app:v1", im)
+		time.Sleep(2 * pendingDelay)
+		kept, err := os.ReadFile(filepath.Join(w.dir, "pending"))
+		if err != nil || strings.Count(string(kept), "\n") != 3 {
+			w.t.Fatalf("the pending file says %q, %v", kept, err)
+		}
+	})
+}
+
+func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {
+	within(t, func(w *world) {
+		for _, op := range []string{"PUTBLOB", "PUTMANIFEST", "PUTTAG", "LINKLAYER"} {
+			w.bucket.fail(op, fmt.Errorf("bucket: %w", fs.ErrPermission))
+		}
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
+		synctest.Wait()
+		if s := w.g.Status().WriteBack; s.Pending != 0 || s.Refused == 0 || s.Failed != 0 || s.Trouble != "" {
+			w.t.Fatalf("%+v", s)
+		}
+	})
+}
+
+func TestABucketThatRefusedTheCredentialsCatchesUp(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.fail("", fmt.Errorf("bucket: %w", fs.ErrPermission))
+		w.pull("library/app:v1", im)
+		time.Sleep(time.Minute)
+		w.bucket.heal()
+		time.Sleep(2 * retryMost)
+		w.wantInBucket("library/app:v1", im)
+	})
+}
+
+func TestABucketThatIsDownIsAskedRarely(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.fail("", errOutage)
+		for i := range 50 {
+			name := fmt.Sprintf("library/app%d:v1", i)
+			w.pull(name, w.hub.push(w.t, name, fmt.Sprint(i)))
+		}
+		time.Sleep(10 * time.Minute)
+		before := w.bucket.count("")
+		time.Sleep(10 * time.Minute)
+		if n := w.bucket.count("") - before; n > 10*(blobWriters+manifestWriters) {
+			w.t.Fatalf("%d attempts in ten minutes", n)
+		}
+	})
+}
+
+func TestABlobThatWasHereIsLinkedForItsNewRepository(t *testing.T) {
+	within(t, func(w *world) {
+		w.pull("library/first:v1", w.hub.push(w.t, "library/first:v1", "one"))
+		synctest.Wait()
+		im := w.hub.push(w.t, "library/second:v1", "one")
+		w.pull("library/second:v1", im)
+		time.Sleep(2 * time.Second)
+		w.wantInBucket("library/second:v1", im)
+		w.wantCalls(&w.hub.calls, "BLOB", 2)
+		up, bucket := w.hub.count(""), w.bucket.count("")
+		w.pull("library/second:v1", im)
+		synctest.Wait()
+		w.wantCalls(&w.hub.calls, "", up)
+		w.wantCalls(&w.bucket.calls, "", bucket)
+	})
+}
+
+func TestAnEvictedBlobIsNotWrittenAnyMore(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.fail("", errOutage)
+		w.pull("library/app:v1", im)
+		synctest.Wait()
+		if err := w.cache.Remove(im.layerDigest()); err != nil {
+			w.t.Fatal(err)
+		}
+		up := w.hub.count("")
+		w.bucket.heal()
+		time.Sleep(2 * retryMost)
+		if s := w.g.Status().WriteBack; s.Pending != 0 || s.Dropped != 1 {
+			w.t.Fatalf("%+v", s)
+		}
+		w.wantCalls(&w.hub.calls, "", up)
+	})
+}
+
+func TestAFullListDropsWhatComes(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.stall("")
+		for i := range maxPending + 10 {
+			w.g.writer.blob("docker.io/library/app", newImage(w.t, fmt.Sprint(i)).layerDigest(), 1)
+		}
+		if s := w.g.Status().WriteBack; s.Pending > maxPending || s.Dropped < 10 {
+			w.t.Fatalf("%+v", s)
+		}
+	})
+}
+
+func TestADamagedPendingFileLosesOnlyItsDamagedLines(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.fail("", errOutage)
+		w.pull("library/app:v1", im)
+		w.stop()
+		p := filepath.Join(w.dir, "pending")
+		b, err := os.ReadFile(p)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if err := os.WriteFile(p, append([]byte("{\"repo\":\n\x00\xff\n{}\n"), b...), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+		w.bucket.heal()
+		w.start()
+		time.Sleep(2 * time.Second)
+		w.wantInBucket("library/app:v1", im)
+	})
+}

@@ -1,0 +1,165 @@
+package s3store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"sync"
+
+	"hostlocal/manifest"
+)
+
+// maxSinglePut is the largest body that is sent in one piece. Above it parts are
+// sent while the blob is still arriving, and a failure costs a part.
+const maxSinglePut = 8 << 20
+
+// PutBlob stores the size bytes of r under d, create-only. It looks first: a blob
+// that is there already is success and costs no body. What is there but is not
+// size bytes long, or was distrusted, is replaced.
+//
+// r may block until its bytes have landed, and is read while they do. What it
+// yields must be right by the time its last byte comes: PutBlob does not hash, and
+// completes the object once it has read everything. An error of r, which must then
+// be its last word, leaves nothing in the bucket. PutBlob returns only after r's
+// reads have returned.
+//
+// A blob up to 8 MiB costs at most three exchanges.
+func (s *Store) PutBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error {
+	return s.ResumeBlob(ctx, d, size, r, Upload{}, nil)
+}
+
+// ResumeBlob is PutBlob for a caller that can carry an upload over a restart.
+// Where a blob is sent in parts, note is called with the upload's state after each
+// part, one call at a time, and with the zero Upload once there is nothing to
+// resume; up is the last state that was noted, or zero. A call that ends because
+// ctx did, or because the bucket was not there, then leaves its parts for the next
+// one; without a note it removes them. The bytes of r must still be those that the
+// parts were made of.
+func (s *Store) ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt, up Upload, note func(Upload)) error {
+	if size < 0 {
+		return fmt.Errorf("storing %s: a size of %d bytes: %w", d, size, fs.ErrInvalid)
+	}
+	if err := s.rights.writable(); err != nil {
+		return fmt.Errorf("storing %s: %w", d, err)
+	}
+	b := &blobWrite{s: s, d: d, key: blobKey(d), size: size, r: r}
+	var err error
+	if size <= maxSinglePut {
+		err = b.whole(ctx)
+	} else {
+		p := &partWrite{blobWrite: b, up: up, note: note}
+		err = p.run(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("storing %s: %w", d, err)
+	}
+	s.trust(d)
+	s.setAlias(d, d)
+	return nil
+}
+
+// blobWrite is one blob on its way into the bucket.
+type blobWrite struct {
+	s    *Store
+	d    manifest.Digest
+	key  string
+	size int64
+	r    io.ReaderAt
+}
+
+// there reports whether the bucket has the blob already. If it has something
+// wrong in its place, that one's ETag is returned.
+func (b *blobWrite) there(ctx context.Context) (ok bool, wrong string, err error) {
+	obj, err := b.s.stat(ctx, b.key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, "", nil
+	case err != nil:
+		return false, "", err
+	case obj.Size != b.size || b.s.distrusted(b.d, obj.ETag):
+		return false, obj.ETag, nil
+	}
+	return true, "", nil
+}
+
+// maxContests bounds how often a write starts over because others wrote meanwhile.
+// The second look settles it, unless the winner's object is wrong, too.
+const maxContests = 3
+
+// whole sends the blob in one body.
+func (b *blobWrite) whole(ctx context.Context) error {
+	var err error
+	for range maxContests {
+		ok, wrong, lookErr := b.there(ctx)
+		if ok || lookErr != nil {
+			return lookErr
+		}
+		if err := landed(b.r, 0, b.size); err != nil {
+			return err
+		}
+		opt := PutOptions{IfMatch: wrong, IfNoneMatch: wrong == "" && b.s.rights.creates()}
+		if b.d.Algorithm() == manifest.SHA256 {
+			opt.SHA256 = b.d.Hex() // the store refuses what is not d
+		}
+		if err = b.send(ctx, b.size, func(ctx context.Context) error {
+			_, err := b.s.bucket.Put(ctx, b.key, io.NewSectionReader(b.r, 0, b.size), b.size, opt)
+			return err
+		}); err == nil {
+			return nil
+		}
+		switch {
+		case errors.Is(err, ErrPrecondition), wrong != "" && errors.Is(err, fs.ErrNotExist):
+		case notImplemented(err) && opt.IfNoneMatch:
+			b.s.rights.mu.Lock()
+			b.s.rights.put = No
+			b.s.rights.mu.Unlock()
+		default:
+			return err
+		}
+	}
+	return err
+}
+
+// send makes a writing exchange of size bytes, a few at a time a host.
+func (b *blobWrite) send(ctx context.Context, size int64, call func(context.Context) error) error {
+	if err := b.s.writes.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer b.s.writes.Release(1)
+	return b.s.write(ctx, size, call)
+}
+
+func notImplemented(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == http.StatusNotImplemented
+}
+
+var scratch = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// sourceError is an error of the bytes, not of the bucket.
+type sourceError struct{ error }
+
+func (e sourceError) Unwrap() error { return e.error }
+
+// landed waits until n bytes from off on can be read. An exchange is begun only
+// then: a connection that waits for a slow upstream's bytes is one that the store
+// hangs up on. It costs a copy out of the page cache.
+func landed(r io.ReaderAt, off, n int64) error {
+	buf := scratch.Get().(*[256 << 10]byte)
+	defer scratch.Put(buf)
+	for n > 0 {
+		got, err := r.ReadAt(buf[:min(n, int64(len(buf)))], off)
+		off += int64(got)
+		n -= int64(got)
+		if n > 0 && (err != nil || got == 0) {
+			if err == io.EOF || err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			return sourceError{fmt.Errorf("at byte %d of the source: %w", off, err)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package s3store
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"hostlocal/manifest"
+)
+
+// The keys are distribution's (registry/storage/paths.go describes them), below
+// the bucket's prefix:
+//
+//	docker/registry/v2/
+//	  blobs/<alg>/<hex[:2]>/<hex>/data                            bytes
+//	  repositories/<name>/
+//	    _layers/<alg>/<hex>/link                                  a blob is visible here
+//	    _manifests/revisions/<alg>/<hex>/link                     a manifest is visible here
+//	    _manifests/tags/<tag>/current/link                        what the tag means
+//	    _manifests/tags/<tag>/index/<alg>/<hex>/link              what it ever meant
+//
+// A link's content is a digest, without a newline. The only mutable object is
+// current/link. All that is our own lies below registryd/.
+const (
+	blobsRoot = "docker/registry/v2/blobs/"
+	reposRoot = "docker/registry/v2/repositories/"
+	probeRoot = "registryd/probe/"
+)
+
+// maxName is the distribution specification's bound for a name, in bytes.
+const maxName = 255
+
+func blobKey(d manifest.Digest) string {
+	hex := d.Hex()
+	return blobsRoot + string(d.Algorithm()) + "/" + hex[:2] + "/" + hex + "/data"
+}
+
+func layerKey(repo string, d manifest.Digest) (string, error) {
+	return repoKey(repo, "_layers/"+digestPath(d)+"/link")
+}
+
+func revisionKey(repo string, d manifest.Digest) (string, error) {
+	return repoKey(repo, "_manifests/revisions/"+digestPath(d)+"/link")
+}
+
+func tagKey(repo, tag string) (string, error) {
+	if !validTag(tag) {
+		return "", fmt.Errorf("%.140q cannot be a tag: %w", tag, fs.ErrNotExist)
+	}
+	return repoKey(repo, "_manifests/tags/"+tag+"/current/link")
+}
+
+func tagIndexKey(repo, tag string, d manifest.Digest) (string, error) {
+	if !validTag(tag) {
+		return "", fmt.Errorf("%.140q cannot be a tag: %w", tag, fs.ErrNotExist)
+	}
+	return repoKey(repo, "_manifests/tags/"+tag+"/index/"+digestPath(d)+"/link")
+}
+
+func digestPath(d manifest.Digest) string { return string(d.Algorithm()) + "/" + d.Hex() }
+
+// repoKey joins a path below a repository. A name that cannot be one is a miss:
+// nothing can lie there.
+func repoKey(repo, rest string) (string, error) {
+	if !validRepo(repo) {
+		return "", fmt.Errorf("%.260q cannot be a repository: %w", repo, fs.ErrNotExist)
+	}
+	return reposRoot + repo + "/" + rest, nil
+}
+
+// validRepo is a last line of defence, looser than the grammar of references: the
+// name stays below repositories/ and does not reach into a repository's own
+// folders, which begin with an underscore.
+func validRepo(repo string) bool {
+	if repo == "" || len(repo) > maxName {
+		return false
+	}
+	for part := range strings.SplitSeq(repo, "/") {
+		if part == "" || part[0] == '_' || part[0] == '.' || strings.ContainsFunc(part, notInName) {
+			return false
+		}
+	}
+	return true
+}
+
+func notInName(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-:[]", r))
+}
+
+func validTag(tag string) bool {
+	if tag == "" || len(tag) > 128 || tag[0] == '.' || tag[0] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(tag, func(r rune) bool { return notInName(r) || strings.ContainsRune(":[]", r) })
+}
+
+// mirrored reports whether a repository belongs to an upstream: its first
+// component is a host, with a dot or a port.
+func mirrored(repo string) bool {
+	host, _, deeper := strings.Cut(repo, "/")
+	return deeper && strings.ContainsAny(host, ".:")
+}

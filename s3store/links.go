@@ -1,0 +1,121 @@
+package s3store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"hostlocal/manifest"
+)
+
+var errTooLarge = errors.New("the object is larger than anything that belongs there")
+
+// maxLink bounds a link's content, in bytes: a sha512 digest has 135.
+const maxLink = 256
+
+// Tag returns what a tag means.
+func (s *Store) Tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
+	key, err := tagKey(repo, tag)
+	if err != nil {
+		return manifest.Digest{}, err
+	}
+	d, err := s.link(ctx, key)
+	if err != nil {
+		return manifest.Digest{}, fmt.Errorf("tag %s:%s: %w", repo, tag, err)
+	}
+	return d, nil
+}
+
+// PutTag makes a tag mean d, whatever it meant before. The manifest must be there:
+// a reader may ask for it at once. The history, which nobody needs to read, is
+// written first, so that the tag is the last thing to happen.
+func (s *Store) PutTag(ctx context.Context, repo, tag string, d manifest.Digest) error {
+	index, err := tagIndexKey(repo, tag, d)
+	if err != nil {
+		return err
+	}
+	current, err := tagKey(repo, tag)
+	if err != nil {
+		return err
+	}
+	for _, key := range []string{index, current} {
+		if err := s.putLink(ctx, repo, key, d); err != nil {
+			return fmt.Errorf("tag %s:%s: %w", repo, tag, err)
+		}
+	}
+	return nil
+}
+
+// HasManifest reports whether the manifest is visible in the repository. Its bytes
+// may be gone nevertheless, after a garbage collection.
+func (s *Store) HasManifest(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	key, err := revisionKey(repo, d)
+	if err != nil {
+		return false, nil
+	}
+	return s.hasLink(ctx, key, d)
+}
+
+// HasLayer reports whether the blob is visible in the repository. Its bytes may be
+// gone nevertheless, after a garbage collection.
+func (s *Store) HasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	key, err := layerKey(repo, d)
+	if err != nil {
+		return false, nil
+	}
+	return s.hasLink(ctx, key, d)
+}
+
+// LinkLayer makes a blob visible in the repository. Its bytes must be there.
+func (s *Store) LinkLayer(ctx context.Context, repo string, d manifest.Digest) error {
+	key, err := layerKey(repo, d)
+	if err != nil {
+		return err
+	}
+	return s.putLink(ctx, repo, key, d)
+}
+
+func (s *Store) hasLink(ctx context.Context, key string, d manifest.Digest) (bool, error) {
+	at, err := s.link(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	s.setAlias(d, at)
+	return true, nil
+}
+
+// link reads a link. One whose content is no digest is a miss: somebody's upload
+// was cut, and what it should say nobody knows.
+func (s *Store) link(ctx context.Context, key string) (manifest.Digest, error) {
+	body, _, err := s.load(ctx, key, maxLink)
+	if errors.Is(err, errTooLarge) {
+		return manifest.Digest{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return manifest.Digest{}, err
+	}
+	d, err := manifest.ParseDigest(strings.TrimSpace(string(body)))
+	if err != nil {
+		return manifest.Digest{}, fmt.Errorf("%w: link %q: %w", fs.ErrNotExist, key, err)
+	}
+	return d, nil
+}
+
+// putLink writes a link. It is not conditional: all who write a link but a tag's
+// write the same, and a tag may be written.
+func (s *Store) putLink(ctx context.Context, repo, key string, d manifest.Digest) error {
+	if mirrored(repo) && !s.opt.Mirror {
+		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	}
+	body := []byte(d.String())
+	return s.write(ctx, int64(len(body)), func(ctx context.Context) error {
+		_, err := s.bucket.Put(ctx, key, bytes.NewReader(body), int64(len(body)), PutOptions{SHA256: manifest.DigestOf(body).Hex()})
+		return err
+	})
+}

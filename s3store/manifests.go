@@ -1,0 +1,58 @@
+package s3store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"hostlocal/manifest"
+)
+
+// Manifest returns a manifest's bytes, verified against d. Whether it is visible
+// in repo is for HasManifest, or for a tag that named it, to say: this is one
+// exchange. Wrong bytes are an error that wraps manifest.ErrMismatch, and the next
+// PutManifest replaces them.
+func (s *Store) Manifest(ctx context.Context, repo string, d manifest.Digest) ([]byte, error) {
+	body, obj, err := s.load(ctx, s.blobKey(d), manifest.MaxSize)
+	switch {
+	case errors.Is(err, errTooLarge):
+		err = fmt.Errorf("%w: %w", manifest.ErrMismatch, err)
+	case err == nil:
+		err = d.Verify(body)
+	}
+	if errors.Is(err, manifest.ErrMismatch) {
+		s.sawETag(d, obj.ETag)
+		s.Distrust(d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s of %s: %w", d, repo, err)
+	}
+	return body, nil
+}
+
+// PutManifest stores a manifest's bytes and then makes it visible in the
+// repository. They must be d's: other bytes are an error that wraps
+// manifest.ErrMismatch, and nothing is written.
+func (s *Store) PutManifest(ctx context.Context, repo string, d manifest.Digest, body []byte) error {
+	if len(body) > manifest.MaxSize {
+		return fmt.Errorf("manifest %s of %s: %d bytes: %w", d, repo, len(body), errTooLarge)
+	}
+	if err := d.Verify(body); err != nil {
+		return fmt.Errorf("manifest of %s: %w", repo, err)
+	}
+	key, err := revisionKey(repo, d)
+	if err != nil {
+		return err
+	}
+	if mirrored(repo) && !s.opt.Mirror {
+		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	}
+	if err := s.PutBlob(ctx, d, int64(len(body)), bytes.NewReader(body)); err != nil {
+		return fmt.Errorf("manifest %s of %s: %w", d, repo, err)
+	}
+	if err := s.putLink(ctx, repo, key, d); err != nil {
+		return fmt.Errorf("manifest %s of %s: %w", d, repo, err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package s3test
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+type upload struct {
+	key   string
+	parts map[int]content
+}
+
+func (s *Server) create(key string) *reply {
+	var id string
+	s.locked(func() {
+		s.serial++
+		id = fmt.Sprintf("upload-%d", s.serial)
+		s.uploads[id] = &upload{key: key, parts: map[int]content{}}
+	})
+	return document(struct {
+		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
+		Bucket   string
+		Key      string
+		UploadID string `xml:"UploadId"`
+	}{Bucket: Bucket, Key: key, UploadID: id})
+}
+
+func (s *Server) part(r *http.Request, body []byte) *reply {
+	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
+	if err != nil || number < 1 || number > 10_000 {
+		return refuse(http.StatusBadRequest, "InvalidArgument")
+	}
+	c := whole(body)
+	rep := answer(http.StatusOK)
+	rep.header.Set("ETag", `"`+c.tag()+`"`)
+	s.locked(func() {
+		up := s.uploads[r.URL.Query().Get("uploadId")]
+		if up == nil || up.key != Key(r) {
+			rep = refuse(http.StatusNotFound, "NoSuchUpload")
+			return
+		}
+		up.parts[number] = c
+	})
+	return rep
+}
+
+func (s *Server) abort(r *http.Request) *reply {
+	rep := answer(http.StatusNoContent)
+	s.locked(func() {
+		id := r.URL.Query().Get("uploadId")
+		if s.uploads[id] == nil {
+			rep = refuse(http.StatusNotFound, "NoSuchUpload")
+		}
+		delete(s.uploads, id)
+	})
+	return rep
+}
+
+// complete joins the parts. The copying is done under the lock, which makes it
+// atomic and is memory speed.
+func (s *Server) complete(key string, r *http.Request, q Quirks) *reply {
+	var list struct {
+		Parts []struct {
+			PartNumber int
+			ETag       string
+		} `xml:"Part"`
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil || xml.Unmarshal(body, &list) != nil || len(list.Parts) == 0 {
+		return refuse(http.StatusBadRequest, "MalformedXML")
+	}
+	if q.CompleteErrorIn200 {
+		rep := refuse(http.StatusOK, "InternalError")
+		return rep
+	}
+	least := q.MinPart
+	if least == 0 {
+		least = 5 << 20
+	}
+	rep := answer(http.StatusOK)
+	s.locked(func() {
+		id := r.URL.Query().Get("uploadId")
+		up := s.uploads[id]
+		if up == nil || up.key != key {
+			rep = refuse(http.StatusNotFound, "NoSuchUpload")
+			return
+		}
+		var data []byte
+		last := 0
+		for i, p := range list.Parts {
+			c, ok := up.parts[p.PartNumber]
+			switch {
+			case p.PartNumber <= last:
+				rep = refuse(http.StatusBadRequest, "InvalidPartOrder")
+				return
+			case !ok || strings.Trim(p.ETag, `"`) != c.tag():
+				rep = refuse(http.StatusBadRequest, "InvalidPart")
+				return
+			case i < len(list.Parts)-1 && c.size < least:
+				rep = refuse(http.StatusBadRequest, "EntityTooSmall")
+				return
+			}
+			last = p.PartNumber
+			data = append(data, c.block...)
+		}
+		if bad := s.check(key, r, q); bad != nil {
+			rep = bad
+			return
+		}
+		etag := fmt.Sprintf("%s-%d", whole(data).tag(), len(list.Parts))
+		s.store(key, whole(data), etag, "")
+		delete(s.uploads, id)
+		rep = document(struct {
+			XMLName xml.Name `xml:"CompleteMultipartUploadResult"`
+			Bucket  string
+			Key     string
+			ETag    string
+		}{Bucket: Bucket, Key: key, ETag: `"` + etag + `"`})
+	})
+	return rep
+}

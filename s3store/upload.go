@@ -1,0 +1,256 @@
+package s3store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// An Upload is a blob's way into the bucket in parts, as far as it has got. It can
+// be kept as JSON. The zero value is none.
+type Upload struct {
+	ID       string `json:"id"`
+	PartSize int64  `json:"partSize"` // bytes of each part but the last
+	Parts    []Part `json:"parts"`    // those that are there
+}
+
+const (
+	// minPart is the size of a part unless there would be more than maxParts.
+	// 16 MiB send a 600 MiB layer in 38 parts, and a lost one is sent again in 0.2 s.
+	minPart  = 16 << 20
+	maxParts = 10_000 // S3's bound
+	// partsAtOnce is how many parts of one blob are in flight: four connections
+	// keep pace with any upstream that is not the bucket itself.
+	partsAtOnce = 4
+	// abortLimit bounds the removal of parts. The store's own rule for unfinished
+	// uploads takes what is left.
+	abortLimit = 5 * time.Second
+)
+
+// partSize is a whole number of MiB: parts must be equal, and some stores want them
+// aligned.
+func partSize(size int64) int64 {
+	const mib = 1 << 20
+	need := (size + maxParts - 1) / maxParts
+	return max(minPart, (need+mib-1)/mib*mib)
+}
+
+// partWrite sends a blob in parts.
+type partWrite struct {
+	*blobWrite
+	note func(Upload)
+
+	mu sync.Mutex // guards up, and is held while note is called: it tells states in their order
+	up Upload
+}
+
+// run looks, sends what is missing and completes. An upload that the store has
+// forgotten is begun anew, once.
+func (p *partWrite) run(ctx context.Context) error {
+	err := p.once(ctx)
+	if errors.Is(err, errForgotten) {
+		p.forget()
+		err = p.once(ctx)
+	}
+	if err == nil || p.up.ID == "" {
+		return err
+	}
+	var ofSource sourceError
+	keep := p.note != nil && (ctx.Err() != nil || outage(err) || errors.Is(err, ErrUnavailable))
+	if errors.As(err, &ofSource) && ctx.Err() == nil {
+		keep = false // the parts may be made of bytes that were taken back
+	}
+	if !keep {
+		p.discard()
+	}
+	return err
+}
+
+var errForgotten = errors.New("the store has forgotten the upload")
+
+func (p *partWrite) once(ctx context.Context) error {
+	ok, _, err := p.there(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		p.discard()
+		return nil
+	}
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	if err := p.sendParts(ctx); err != nil {
+		return err
+	}
+	return p.complete(ctx)
+}
+
+// begin makes an upload, unless one that fits was handed in.
+func (p *partWrite) begin(ctx context.Context) error {
+	if p.up.ID != "" && p.fits() {
+		return nil
+	}
+	p.discard()
+	var id string
+	err := p.s.write(ctx, 0, func(ctx context.Context) (err error) {
+		id, err = p.s.bucket.CreateMultipart(ctx, p.key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.change(func(up *Upload) { *up = Upload{ID: id, PartSize: partSize(p.size)} })
+	return nil
+}
+
+// fits reports whether the upload is one of this blob. It comes from a file that a
+// crash may have left in any state.
+func (p *partWrite) fits() bool {
+	have := make(map[int]bool)
+	for _, part := range p.up.Parts {
+		if have[part.Number] || part.Number < 1 || part.Number > p.parts() || part.ETag == "" {
+			return false
+		}
+		have[part.Number] = true
+	}
+	return p.up.PartSize == partSize(p.size)
+}
+
+// parts is how many the blob has.
+func (p *partWrite) parts() int {
+	n := partSize(p.size)
+	return int((p.size + n - 1) / n)
+}
+
+// sendParts sends the parts that are missing, as they land. The first failure ends
+// it.
+func (p *partWrite) sendParts(outer context.Context) error {
+	p.mu.Lock()
+	have := make(map[int]bool, len(p.up.Parts))
+	for _, part := range p.up.Parts {
+		have[part.Number] = true
+	}
+	p.mu.Unlock()
+	g, ctx := errgroup.WithContext(outer)
+	g.SetLimit(partsAtOnce)
+	for number, off := 1, int64(0); off < p.size && ctx.Err() == nil; number, off = number+1, off+p.up.PartSize {
+		n := min(p.up.PartSize, p.size-off)
+		g.Go(func() error {
+			// Also a part that is there already: the source's last word on its
+			// bytes must be heard before the object is completed.
+			if err := landed(p.r, off, n); err != nil || have[number] {
+				return err
+			}
+			return p.sendPart(ctx, number, off, n)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return outer.Err() // it may have ended between two parts
+}
+
+func (p *partWrite) sendPart(ctx context.Context, number int, off, n int64) error {
+	var tag string
+	err := p.send(ctx, n, func(ctx context.Context) (err error) {
+		tag, err = p.s.bucket.UploadPart(ctx, p.key, p.up.ID, number, io.NewSectionReader(p.r, off, n), n)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return errForgotten
+	}
+	if err == nil {
+		p.change(func(up *Upload) { up.Parts = append(up.Parts, Part{Number: number, ETag: tag}) })
+	}
+	return err
+}
+
+// complete makes the object, unless somebody else did meanwhile. What stands there
+// and is wrong is overwritten without a condition: the bytes are verified, so that
+// nothing right can be lost.
+func (p *partWrite) complete(ctx context.Context) error {
+	parts := slices.SortedFunc(slices.Values(p.up.Parts), func(a, b Part) int { return cmp.Compare(a.Number, b.Number) })
+	if len(parts) != p.parts() {
+		return errors.New("not all parts were sent")
+	}
+	var err error
+	for range maxContests {
+		ok, wrong, lookErr := p.there(ctx)
+		if lookErr != nil {
+			return lookErr
+		}
+		if ok {
+			p.discard()
+			return nil
+		}
+		// The size bounds it less than a body's: the bytes are there, but a store
+		// (a folder is one) may have to copy them.
+		err = p.s.write(ctx, p.size/64, func(ctx context.Context) error {
+			_, err := p.s.bucket.CompleteMultipart(ctx, p.key, p.up.ID, parts, CompleteOptions{IfNoneMatch: wrong == "" && p.s.rights.creates()})
+			return err
+		})
+		switch {
+		case err == nil:
+			p.forget()
+			return nil
+		case errors.Is(err, fs.ErrNotExist):
+			// Completed after all, and the answer was lost? Then it is there.
+			if ok, _, _ := p.there(ctx); ok {
+				p.forget()
+				return nil
+			}
+			return errForgotten
+		case notImplemented(err) && p.s.rights.creates():
+			p.s.rights.mu.Lock()
+			p.s.rights.put = No
+			p.s.rights.mu.Unlock()
+		case !errors.Is(err, ErrPrecondition):
+			return err
+		}
+	}
+	return err
+}
+
+func (p *partWrite) change(f func(*Upload)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.up)
+	if p.note != nil {
+		told := p.up
+		told.Parts = slices.Clone(told.Parts)
+		p.note(told)
+	}
+}
+
+// forget says that there is nothing to resume.
+func (p *partWrite) forget() {
+	if p.up.ID != "" {
+		p.change(func(up *Upload) { *up = Upload{} })
+	}
+}
+
+// discard removes the parts, if there are any.
+func (p *partWrite) discard() {
+	if p.up.ID != "" {
+		p.s.abort(p.key, p.up.ID)
+		p.forget()
+	}
+}
+
+// abort drops an upload, whatever happened to the caller.
+func (s *Store) abort(key, id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
+	defer cancel()
+	err := s.exchange(ctx, answerLimit, func(ctx context.Context) error { return s.bucket.AbortMultipart(ctx, key, id) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Debug("an unfinished upload stays in the bucket until the store's own rule takes it", "key", key, "err", err)
+	}
+}

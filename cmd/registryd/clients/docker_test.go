@@ -65,22 +65,25 @@ func TestDockerPullsAndRunsThroughMirror(t *testing.T) {
 	})
 }
 
-// TestDockerPushesAndTheNextHostPulls pushes to an own repository through one
-// daemon; another, which shares only the store, has it at once.
-func TestDockerPushesAndTheNextHostPulls(t *testing.T) {
+// TestDockerPullsWhatItPushedToAStockRegistry is a team's own image: pushed to
+// the stock registry over the folder, pulled from the daemon over the same
+// folder, by its address and with the hub gone.
+func TestDockerPullsWhatItPushedToAStockRegistry(t *testing.T) {
 	need.Root(t)
 	need.Binary(t, "dockerd")
-	startHub(t)
-	store := "{url: file://" + scratch(t) + ", push: loopback}"
-	first := startDaemon(t, setup{own: "team/*", store: store})
-	second := startDaemon(t, setup{host: 1, own: "team/*", store: store})
-	docker := startDocker(t, first.addr)
+	h := startHub(t)
+	b := bucketKinds["folder"](t)
+	d := startDaemon(t, setup{own: "team/*", store: b.store})
+	docker := startDocker(t, d.addr)
+	const stock = "127.0.0.1:5600"
+	stockRegistry(t, b.stock, stock)
 	docker.do("pull", "debian:12")
-	docker.do("tag", "debian:12", first.addr+"/team/app:v1")
-	docker.do("push", first.addr+"/team/app:v1")
-	first.stop()
+	docker.do("tag", "debian:12", stock+"/team/app:v1")
+	docker.do("push", stock+"/team/app:v1")
+	docker.do("rmi", "debian:12", stock+"/team/app:v1")
 
-	docker.do("rmi", "debian:12", first.addr+"/team/app:v1")
-	docker.do("pull", second.addr+"/team/app:v1")
-	wantHello(t, docker.do("run", "--rm", second.addr+"/team/app:v1", "/bin/busybox", "echo", "hello from the image"))
+	before := h.goAway()
+	docker.do("pull", d.addr+"/team/app:v1")
+	wantHello(t, docker.do("run", "--rm", d.addr+"/team/app:v1", "/bin/busybox", "echo", "hello from the image"))
+	h.wantNoContact(before)
 }

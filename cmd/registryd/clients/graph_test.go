@@ -55,3 +55,28 @@ func largestLayer(t *testing.T, img v1.Image) v1.Descriptor {
 	}
 	return largest
 }
+
+// digestsOf is everything that an index leads to, itself not included.
+func digestsOf(t *testing.T, index v1.ImageIndex) []v1.Hash {
+	t.Helper()
+	top, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []v1.Hash
+	for _, desc := range top.Manifests {
+		img, err := index.Image(desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, desc.Digest, manifest.Config.Digest)
+		for _, layer := range manifest.Layers {
+			digests = append(digests, layer.Digest)
+		}
+	}
+	return digests
+}

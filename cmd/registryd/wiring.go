@@ -108,6 +108,8 @@ func (w *wiring) daemon() (*daemon, error) {
 			Metrics: w.metrics,
 			Names:   w.names,
 			Cache:   func() any { return w.cache.Stats() },
+			Sources: func() any { return w.sources() },
+			Trouble: w.trouble,
 			Version: versionString(),
 		}), w.log),
 		close: w.close,

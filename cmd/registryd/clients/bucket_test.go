@@ -75,10 +75,20 @@ func bucketAt(t *testing.T, server *process, addr, driver string) bucket {
 // platform, the tag included.
 func (b bucket) hasImage(t *testing.T) error {
 	t.Helper()
-	const root = "docker/registry/v2/"
-	keys := []string{root + "repositories/docker.io/library/debian/_manifests/tags/12/current/link"}
+	const (
+		root = "docker/registry/v2/"
+		repo = root + "repositories/docker.io/library/debian/"
+	)
+	keys := []string{repo + "_manifests/tags/12/current/link"}
 	debian, _ := makeImages(t)
-	for _, digest := range digestsOf(t, debian) {
+	manifests, blobs := digestsOf(t, debian)
+	for _, digest := range manifests {
+		keys = append(keys, repo+"_manifests/revisions/sha256/"+digest.Hex+"/link")
+	}
+	for _, digest := range blobs {
+		keys = append(keys, repo+"_layers/sha256/"+digest.Hex+"/link")
+	}
+	for _, digest := range append(manifests, blobs...) {
 		keys = append(keys, root+"blobs/sha256/"+digest.Hex[:2]+"/"+digest.Hex+"/data")
 	}
 	for _, key := range keys {

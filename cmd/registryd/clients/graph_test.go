@@ -56,14 +56,18 @@ func largestLayer(t *testing.T, img v1.Image) v1.Descriptor {
 	return largest
 }
 
-// digestsOf is everything that an index leads to, itself not included.
-func digestsOf(t *testing.T, index v1.ImageIndex) []v1.Hash {
+// digestsOf is all that an index consists of, itself included.
+func digestsOf(t *testing.T, index v1.ImageIndex) (manifests, blobs []v1.Hash) {
 	t.Helper()
 	top, err := index.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var digests []v1.Hash
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests = []v1.Hash{digest}
 	for _, desc := range top.Manifests {
 		img, err := index.Image(desc.Digest)
 		if err != nil {
@@ -73,10 +77,11 @@ func digestsOf(t *testing.T, index v1.ImageIndex) []v1.Hash {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digests = append(digests, desc.Digest, manifest.Config.Digest)
+		manifests = append(manifests, desc.Digest)
+		blobs = append(blobs, manifest.Config.Digest)
 		for _, layer := range manifest.Layers {
-			digests = append(digests, layer.Digest)
+			blobs = append(blobs, layer.Digest)
 		}
 	}
-	return digests
+	return manifests, blobs
 }

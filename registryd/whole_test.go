@@ -46,11 +46,9 @@ func newRealHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *realHos
 		}
 	}})
 	must(err)
-	links, err := blobcache.OpenNames(dir, cache.Account)
-	must(err)
 	g, err := New(Options{
 		Names: &manifest.Names{Upstreams: []manifest.Upstream{{Name: "hub.test"}}, Default: "hub.test"},
-		Cache: cache, Links: links, Store: store, Mirror: true,
+		Cache: cache, Links: cache.Names(), Store: store, Mirror: true,
 		Upstreams:   map[string]Upstream{"hub.test": client},
 		Policies:    []TagRule{{Upstream: "hub.test", Policy: Policy{TTL, time.Hour}}},
 		PendingFile: filepath.Join(dir, "writeback"),

@@ -61,10 +61,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	links, err := blobcache.OpenNames(w.dir, cache.Account)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	links := cache.Names()
 	o := w.opt
 	o.Names = &manifest.Names{
 		Upstreams: []manifest.Upstream{{Name: "docker.io"}, {Name: "ghcr.io"}},

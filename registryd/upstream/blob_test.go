@@ -67,6 +67,11 @@ func TestUselessBlobAnswersAreRefusedAtOnce(t *testing.T) {
 			_, _, _, err := x.read(l.Digest, 10, 10)
 			x.wantOutage(err)
 			x.count(1, hubtest.GetBlob)
+			if name == "gzip" || name == "page" {
+				_, _, _, err := x.read(l.Digest, 0, -1)
+				x.wantOutage(err)
+				x.count(2, hubtest.GetBlob)
+			}
 		})
 	}
 }

@@ -89,6 +89,7 @@ type Cache struct {
 	scraps  *scraps
 	dirs    *dirs
 	memory  *memory
+	names   *Names
 	stats   stats
 	windows windows
 	bodies  chan struct{}
@@ -145,6 +146,10 @@ func New(dir string, opt Options) (*Cache, error) {
 		suspects: make(map[manifest.Digest]suspect),
 	}
 	ledger.evict = c.evictOne
+	if c.names, err = OpenNames(dir, ledger.addFixed); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.stats.fill = opt.OnFill
 	if c.stats.fill == nil {
@@ -155,6 +160,7 @@ func New(dir string, opt Options) (*Cache, error) {
 		c.scan(start, leftovers)
 		c.scrub()
 	})
+	c.work.Go(c.trimNames)
 	return c, nil
 }
 
@@ -166,11 +172,15 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
-	return c.lock.Close()
+	err := c.ledger.lower()
+	if cerr := c.lock.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
-// Account counts bytes of blocks that somebody else keeps under the folder: Names.
-func (c *Cache) Account(delta int64) { c.ledger.addFixed(delta) }
+// Names are the links beside the blobs: what this host served under which name.
+func (c *Cache) Names() *Names { return c.names }
 
 // Open returns a blob that is complete on this disk, or an error that wraps
 // fs.ErrNotExist. It makes no network call.

@@ -63,6 +63,9 @@ func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob,
 // has had an answer.
 func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) (*Blob, error) {
 	b := &Blob{c: c, digest: d, want: w, fill: f}
+	f.mu.Lock()
+	b.late = f.verified
+	f.mu.Unlock()
 	select {
 	case <-f.answered:
 	case <-ctx.Done():

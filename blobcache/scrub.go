@@ -93,3 +93,20 @@ func (c *Cache) pause(d time.Duration) error {
 		return c.ctx.Err()
 	}
 }
+
+const (
+	// trimEvery is how often links are looked over, and nameShare the part of the
+	// budget (one in nameShare) that they may take: a link takes a block for each
+	// digest that an upstream ever confirmed, and nothing else bounds them.
+	trimEvery = time.Hour
+	nameShare = 16
+)
+
+// trimNames keeps the links within their share. It runs as long as the cache.
+func (c *Cache) trimNames() {
+	for c.pause(trimEvery) == nil {
+		if left, err := c.names.Trim(c.opt.Budget / nameShare); err != nil {
+			c.log.Warn("blobcache: trimming the links", "left", left, "err", err)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type AdminOptions struct {
 	Metrics *Metrics        // nil: /metrics is not there
 	Names   []string        // further names of this host, beside its addresses and host name
 	Cache   func() any      // the cache's part of the status, to be JSON; nil: none
+	Sources func() any      // what the clients of the bucket and the upstreams know, to be JSON; nil: none
 	Trouble func() []string // what else /readyz should name, one line each; nil: nothing
 	Version string
 }
@@ -102,6 +103,7 @@ type Overview struct {
 	Version string    `json:"version,omitempty"`
 	Started time.Time `json:"started"`
 	Cache   any       `json:"cache,omitempty"`
+	Sources any       `json:"sources,omitempty"`
 	Status
 }
 
@@ -109,6 +111,9 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 	o := Overview{Version: a.options.Version, Started: a.started.UTC(), Status: a.registry.Status()}
 	if a.options.Cache != nil {
 		o.Cache = a.options.Cache()
+	}
+	if a.options.Sources != nil {
+		o.Sources = a.options.Sources()
 	}
 	reply(w, http.StatusOK, o)
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -150,5 +152,17 @@ func TestAdminRefusesOtherSites(t *testing.T) {
 	}
 	if w := askAdmin(&fakeOperator{}, AdminOptions{}, "POST", "/api/v1/evict", `{"image": "x"}`, follow...); w.Code != 403 {
 		t.Errorf("a form: %d", w.Code)
+	}
+}
+
+func TestAdminOverAUnixSocketHasNoName(t *testing.T) {
+	r := httptest.NewRequest("GET", "http://whatever/healthz", nil)
+	for network, want := range map[string]int{"unix": 200, "tcp": 421} {
+		w := httptest.NewRecorder()
+		at := &net.UnixAddr{Name: "/run/admin.sock", Net: network}
+		newAdmin(&fakeOperator{}, AdminOptions{}).ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, at)))
+		if w.Code != want {
+			t.Errorf("%s: %d", network, w.Code)
+		}
 	}
 }

@@ -11,13 +11,14 @@ import (
 )
 
 // Blob returns a hold on the blob, which the caller closes; off is the first byte
-// that is going to be read. Errors are as those of Manifest.
+// that is going to be read, and ranged says that the client asks for a range: one
+// that does asks for others soon. Errors are as those of Manifest.
 //
 // A warm blob costs one look into memory and the opening of its file. A cold one
 // that no manifest named here yet is got from the upstream in a fill that is its
 // own proof; only who joins a fill that another repository started has to be
 // asked for apart.
-func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (*blobcache.Blob, error) {
+func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
 	name := repo.String()
 	size, proven := g.named.size(name, d)
 	if proven {
@@ -37,7 +38,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 		}
 	}
-	want := blobcache.Want{Size: size, Offset: off, Ranged: off > 0, Origin: name, Sources: g.sources(repo, d, proven)}
+	want := blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name, Sources: g.sources(repo, d, proven)}
 	h, err := g.disk.Get(ctx, d, want)
 	if !proven && (err == nil || !answered(err)) {
 		// Either this joined somebody's fill, which proves nothing, or the

@@ -13,7 +13,7 @@ import (
 
 func TestAColdBlobIsGotOnceForAll(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		gate := make(chan struct{})
 		w.hub.on("BLOB", func(context.Context) error { <-gate; return nil })
 		var wg sync.WaitGroup
@@ -33,7 +33,7 @@ func TestAColdBlobIsGotOnceForAll(t *testing.T) {
 
 func TestABlobIsServedOnlyWhereItIsNamed(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/secret:v1", "one")
+		im := w.hub.push(w.t, "library/secret:v1", "one")
 		d := im.layerDigest()
 		w.pull("library/secret:v1", im)
 		for _, repo := range []string{"library/other", "ghcr.io/x/y", "own/app"} {
@@ -54,7 +54,7 @@ func TestABlobIsServedOnlyWhereItIsNamed(t *testing.T) {
 
 func TestJoiningAFillProvesNothing(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/secret:v1", "one")
+		im := w.hub.push(w.t, "library/secret:v1", "one")
 		d := im.layerDigest()
 		gate := make(chan struct{})
 		w.hub.on("BLOB", func(context.Context) error { <-gate; return nil })
@@ -78,10 +78,10 @@ func TestJoiningAFillProvesNothing(t *testing.T) {
 
 func TestABlobOnDiskIsProvenByTheTagsOnDisk(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
 		// Another repository brings the layer; this one has never served it.
-		w.hub.push("library/other:v1", "one")
+		w.hub.push(w.t, "library/other:v1", "one")
 		if _, err := w.blob("library/other", im.layerDigest()); err != nil {
 			w.t.Fatal(err)
 		}
@@ -97,8 +97,8 @@ func TestABlobOnDiskIsProvenByTheTagsOnDisk(t *testing.T) {
 
 func TestABlobComesFromTheBucketFirst(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
-		w.hub.push("library/app:v1", "one")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
+		w.hub.push(w.t, "library/app:v1", "one")
 		if _, err := w.blob("library/app", im.layerDigest()); err != nil {
 			w.t.Fatal(err)
 		}
@@ -109,8 +109,8 @@ func TestABlobComesFromTheBucketFirst(t *testing.T) {
 
 func TestABlobNamedByAManifestCostsTheBucketNoQuestion(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
-		w.hub.push("library/app:v1", "one")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
+		w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		w.wantCalls(&w.bucket.calls, "HASLAYER", 0)
 		w.wantCalls(&w.bucket.calls, "STAT", 0)
@@ -119,7 +119,7 @@ func TestABlobNamedByAManifestCostsTheBucketNoQuestion(t *testing.T) {
 
 func TestABlobOfAStalledBucketComesFromTheUpstream(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.stall("")
 		w.took(time.Second, func() {
 			if _, err := w.blob("library/app", im.layerDigest()); err != nil {
@@ -131,7 +131,7 @@ func TestABlobOfAStalledBucketComesFromTheUpstream(t *testing.T) {
 
 func TestASlowBucketServesABlobWhileTheUpstreamIsOut(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 		w.hub.fail("", errOutage)
 		w.bucket.on("HASLAYER", func(ctx context.Context) error {
 			select {
@@ -150,11 +150,11 @@ func TestASlowBucketServesABlobWhileTheUpstreamIsOut(t *testing.T) {
 func TestABucketThatRefusesIsNoAnswerToAClient(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.fail("", fmt.Errorf("bucket: %w", fs.ErrPermission))
-		_, err := w.blob("own/app", newImage("one").layerDigest())
+		_, err := w.blob("own/app", newImage(w.t, "one").layerDigest())
 		w.wantOutage(err)
 		_, err = w.get("own/app:v1")
 		w.wantOutage(err)
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 	})
 }
@@ -163,7 +163,7 @@ func TestNoSourceIsAnErrorWithinTenSeconds(t *testing.T) {
 	within(t, func(w *world) {
 		w.hub.stall("")
 		w.bucket.stall("")
-		d := newImage("one").layerDigest()
+		d := newImage(w.t, "one").layerDigest()
 		w.took(10*time.Second, func() {
 			_, err := w.blob("library/app", d)
 			w.wantOutage(err)
@@ -181,8 +181,8 @@ func TestNoSourceIsAnErrorWithinTenSeconds(t *testing.T) {
 
 func TestStatDoesNotFetch(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
-		w.bucket.push("docker.io/library/old:v1", "two")
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.push(w.t, "docker.io/library/old:v1", "two")
 		stat := func(repo string, im image, source string) {
 			w.t.Helper()
 			size, from, err := w.g.StatBlob(w.t.Context(), w.repo(repo), im.layerDigest())
@@ -196,7 +196,7 @@ func TestStatDoesNotFetch(t *testing.T) {
 				w.t.Fatalf("the upstream was asked %s", c)
 			}
 		}
-		stat("library/old", newImage("two"), SourceStore)
+		stat("library/old", newImage(w.t, "two"), SourceStore)
 		if w.cache.Has(im.layerDigest()) {
 			w.t.Fatal("it was fetched")
 		}
@@ -208,9 +208,9 @@ func TestStatDoesNotFetch(t *testing.T) {
 
 func TestStatOfABlobThatIsComingAsksNobody(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
-		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0)
+		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestStatOfABlobThatIsComingAsksNobody(t *testing.T) {
 
 func TestOwnBlobsComeFromTheBucketAlone(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("own/app:v1", "one")
+		im := w.bucket.push(w.t, "own/app:v1", "one")
 		w.pull("own/app:v1", im)
 		synctest.Wait()
 		w.wantCalls(&w.hub.calls, "", 0)

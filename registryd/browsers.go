@@ -34,7 +34,7 @@ func newHostGuard(next http.Handler, names []string) *hostGuard {
 
 func (g *hostGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case !g.known(r.Host):
+	case !overUnixSocket(r) && !g.known(r.Host):
 		refuse(w, http.StatusMisdirectedRequest, "this is not a name of this host: ask by its address, or add the name to \"names\" in the configuration")
 	case g.crossSite.Check(r) != nil, foreignOrigin(r), foreignFetch(r):
 		refuse(w, http.StatusForbidden, "the admin API does not answer other sites' web pages")
@@ -43,8 +43,14 @@ func (g *hostGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// known reports whether host, with or without a port, is this host. A client on a
-// unix socket may say anything that is no name on the network, such as "unix".
+// overUnixSocket reports whether r came where no browser can come from; such a
+// client has no name to put into Host.
+func overUnixSocket(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && local.Network() == "unix"
+}
+
+// known reports whether host, with or without a port, is this host.
 func (g *hostGuard) known(host string) bool {
 	name := strings.ToLower(hostOnly(host))
 	return name == "" || g.names[name] || net.ParseIP(name) != nil || strings.HasSuffix(name, ".localhost")

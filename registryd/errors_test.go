@@ -15,12 +15,6 @@ import (
 	"hostlocal/manifest"
 )
 
-// A hurried is an outage that names its end.
-type hurried struct{ after time.Duration }
-
-func (hurried) Error() string               { return "too many requests" }
-func (h hurried) RetryAfter() time.Duration { return h.after }
-
 func TestEveryErrorHasItsStatus(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	for _, c := range []struct {
@@ -39,8 +33,8 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{io.ErrUnexpectedEOF, 502, "UNAVAILABLE", ""},
 		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, 502, "UNAVAILABLE", ""},
 		{&net.DNSError{IsTimeout: true}, 504, "UNAVAILABLE", ""},
-		{hurried{90 * time.Second}, 503, "UNAVAILABLE", "60"},
-		{hurried{10 * time.Millisecond}, 503, "UNAVAILABLE", "1"},
+		{rateLimit(90 * time.Second), 503, "UNAVAILABLE", "60"},
+		{rateLimit(10 * time.Millisecond), 503, "UNAVAILABLE", "1"},
 		{context.Canceled, 503, "UNAVAILABLE", ""}, // somebody's work was ended, but the client is here
 		{errors.New("anything"), 503, "UNAVAILABLE", ""},
 	} {

@@ -33,7 +33,7 @@ var _ hold = (*blobcache.Blob)(nil)
 type contents interface {
 	Resolve(ctx context.Context, path, ns string) (Repository, error)
 	Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error)
-	Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (hold, error)
+	Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error)
 	StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error)
 	Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error)
 	Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error)
@@ -42,8 +42,8 @@ type contents interface {
 // registryContents is a Registry as contents.
 type registryContents struct{ *Registry }
 
-func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64) (hold, error) {
-	b, err := g.Registry.Blob(ctx, repo, d, off)
+func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error) {
+	b, err := g.Registry.Blob(ctx, repo, d, off, ranged)
 	if err != nil {
 		return nil, err // not b: a nil *Blob in a hold would not be nil
 	}

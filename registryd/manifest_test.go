@@ -19,7 +19,7 @@ func (w *world) file(d manifest.Digest) string {
 
 func TestAThousandClientsOfADigestAreOneRequest(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		gate := make(chan struct{})
 		w.hub.on("GET", func(context.Context) error { <-gate; return nil })
 		var wg sync.WaitGroup
@@ -35,7 +35,7 @@ func TestAThousandClientsOfADigestAreOneRequest(t *testing.T) {
 
 func TestManifestOutlivesARestartWithoutANetwork(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		synctest.Wait()
 		w.restart()
@@ -47,7 +47,7 @@ func TestManifestOutlivesARestartWithoutANetwork(t *testing.T) {
 
 func TestAManifestDamagedOnDiskIsGotAnew(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
 		w.stop()
 		p := w.file(im.d)
@@ -66,8 +66,8 @@ func TestAManifestDamagedOnDiskIsGotAnew(t *testing.T) {
 
 func TestAWrongManifestInTheBucketIsGotFromTheUpstream(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
-		w.bucket.push("docker.io/library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 		w.bucket.blobs[im.d] = []byte(`{"wrong":true}`)
 		w.mustGet("library/app@"+im.d.String(), im)
 		w.wantCalls(&w.hub.calls, "GET", 1)
@@ -76,8 +76,8 @@ func TestAWrongManifestInTheBucketIsGotFromTheUpstream(t *testing.T) {
 
 func TestAnUpstreamThatSendsAnotherManifestIsAnOutage(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
-		w.hub.manifests["library/app@"+im.d.String()] = newImage("two").body
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.hub.manifests["library/app@"+im.d.String()] = newImage(w.t, "two").body
 		_, err := w.get("library/app@" + im.d.String())
 		w.wantOutage(err)
 	}, withoutBucket)
@@ -85,7 +85,7 @@ func TestAnUpstreamThatSendsAnotherManifestIsAnOutage(t *testing.T) {
 
 func TestASlowBucketIsRacedByTheUpstream(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.stall("")
 		w.took(time.Second, func() { w.pull("library/app:v1", im) })
 	})
@@ -95,7 +95,7 @@ func TestABucketThatKeepsFailingIsLeftAlone(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.fail("", errOutage)
 		for i := range 10 {
-			im := w.hub.push("library/app:v1", string(rune('a'+i)))
+			im := w.hub.push(w.t, "library/app:v1", string(rune('a'+i)))
 			w.mustGet("library/app@"+im.d.String(), im)
 		}
 		if n := w.bucket.count(""); n != bucketFailures {
@@ -106,7 +106,7 @@ func TestABucketThatKeepsFailingIsLeftAlone(t *testing.T) {
 		}
 		time.Sleep(bucketRest)
 		w.bucket.heal()
-		im := w.hub.push("library/app:v1", "z")
+		im := w.hub.push(w.t, "library/app:v1", "z")
 		w.mustGet("library/app@"+im.d.String(), im)
 		if s := w.g.Status(); s.Store.Trouble != "" {
 			w.t.Fatalf("%+v", s.Store)
@@ -118,7 +118,7 @@ func TestAStalledBucketIsLeftAlone(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.stall("")
 		for i := range 20 {
-			im := w.hub.push("library/app:v1", string(rune('a'+i)))
+			im := w.hub.push(w.t, "library/app:v1", string(rune('a'+i)))
 			w.took(w.bucket.patience*3, func() { w.mustGet("library/app@"+im.d.String(), im) })
 		}
 		if n := w.bucket.count(""); n != bucketFailures {
@@ -131,7 +131,7 @@ func TestAnUpstreamsNoEndsTheWaitForASlowBucket(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.stall("")
 		w.took(time.Second, func() {
-			_, err := w.get("library/app@" + newImage("one").d.String())
+			_, err := w.get("library/app@" + newImage(w.t, "one").d.String())
 			w.wantMiss(err)
 		})
 	})
@@ -144,9 +144,9 @@ func TestATagThatMovedToWhatNobodyGivesIsServedAsItWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(w *world) {
-				old := w.hub.push("library/app:v1", "one")
+				old := w.hub.push(w.t, "library/app:v1", "one")
 				w.pull("library/app:v1", old)
-				moved := w.hub.push("library/app:v1", "two")
+				moved := w.hub.push(w.t, "library/app:v1", "two")
 				time.Sleep(time.Minute)
 				fault(&w.hub.calls)
 				w.took(2*time.Second, func() {
@@ -164,7 +164,7 @@ func TestATagThatMovedToWhatNobodyGivesIsServedAsItWas(t *testing.T) {
 
 func TestAManifestIsServedOnlyWhereItIsNamed(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/secret:v1", "one")
+		im := w.hub.push(w.t, "library/secret:v1", "one")
 		w.mustGet("library/secret:v1", im)
 		synctest.Wait() // it is in the bucket, too
 		_, err := w.get("library/other@" + im.d.String())
@@ -180,7 +180,7 @@ func TestAManifestIsServedOnlyWhereItIsNamed(t *testing.T) {
 		_, err = w.get("library/other@" + im.d.String())
 		w.wantMiss(err)
 		w.mustGet("library/secret:v1", im)
-		w.hub.push("library/other:v1", "one")
+		w.hub.push(w.t, "library/other:v1", "one")
 		if a := w.mustGet("library/other@"+im.d.String(), im); a.Source != SourceDisk {
 			w.t.Fatalf("source %q", a.Source)
 		}

@@ -12,9 +12,9 @@ import (
 
 func TestRefreshAsksWhateverThePolicy(t *testing.T) {
 	within(t, func(w *world) {
-		old := w.hub.push("library/app:v1", "one")
+		old := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", old)
-		moved := w.hub.push("library/app:v1", "two")
+		moved := w.hub.push(w.t, "library/app:v1", "two")
 		r, err := w.g.Refresh(w.t.Context(), "app:v1")
 		if err != nil || r.Before != old.d || r.Now != moved.d || r.Repository != "docker.io/library/app" {
 			w.t.Fatalf("%+v, %v", r, err)
@@ -31,7 +31,7 @@ func TestRefreshAsksWhateverThePolicy(t *testing.T) {
 
 func TestEvictTakesAllOfAnImage(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		synctest.Wait()
 		e, err := w.g.Evict(w.t.Context(), "docker.io/library/app:v1")
@@ -54,7 +54,7 @@ func TestEvictTakesAllOfAnImage(t *testing.T) {
 
 func TestExplainSaysWhatIsKnown(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		at := time.Now()
 		time.Sleep(time.Hour)
@@ -80,8 +80,8 @@ func TestExplainSaysWhatIsKnown(t *testing.T) {
 func TestCatalogListsOwnRepositoriesOnly(t *testing.T) {
 	within(t, func(w *world) {
 		for i := range 5 {
-			w.bucket.push(fmt.Sprintf("team/app%d:v1", i), "one")
-			w.bucket.push(fmt.Sprintf("docker.io/library/app%d:v1", i), "one")
+			w.bucket.push(w.t, fmt.Sprintf("team/app%d:v1", i), "one")
+			w.bucket.push(w.t, fmt.Sprintf("docker.io/library/app%d:v1", i), "one")
 		}
 		names, more, err := w.g.Catalog(w.t.Context(), 3, "team/app0")
 		if want := []string{"team/app1", "team/app2", "team/app3"}; err != nil || !more || !slices.Equal(names, want) {
@@ -96,8 +96,8 @@ func TestCatalogListsOwnRepositoriesOnly(t *testing.T) {
 
 func TestTagsAreListedWhereTheyAre(t *testing.T) {
 	within(t, func(w *world) {
-		w.bucket.push("own/app:v1", "one")
-		w.bucket.push("own/app:v2", "two")
+		w.bucket.push(w.t, "own/app:v1", "one")
+		w.bucket.push(w.t, "own/app:v2", "two")
 		tags, more, err := w.g.Tags(w.t.Context(), w.repo("own/app"), 1, "")
 		if err != nil || !more || !slices.Equal(tags, []string{"v1"}) {
 			w.t.Fatalf("%v, %v, %v", tags, more, err)

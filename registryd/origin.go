@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hostlocal/manifest"
+	"hostlocal/registryd/upstream"
 )
 
 const (
@@ -29,9 +30,8 @@ func answered(err error) bool {
 // restFor is what an outage said of its own end, at most maxRetryAfter; 0 if
 // nothing.
 func restFor(err error) time.Duration {
-	var e interface{ RetryAfter() time.Duration }
-	if errors.As(err, &e) {
-		return min(max(e.RetryAfter(), 0), maxRetryAfter)
+	if e, ok := errors.AsType[*upstream.Error](err); ok && !answered(err) {
+		return min(max(e.RetryAfter, 0), maxRetryAfter)
 	}
 	return 0
 }

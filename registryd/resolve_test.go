@@ -9,7 +9,7 @@ import (
 
 func TestABareNameIsOwnIfTheBucketSaysSo(t *testing.T) {
 	within(t, func(w *world) {
-		w.bucket.push("team/app:v1", "one")
+		w.bucket.push(w.t, "team/app:v1", "one")
 		if r := w.repo("team/app"); !r.Name.IsOwn() || r.Why != whyOwnAnswered {
 			w.t.Fatalf("%+v", r)
 		}
@@ -22,7 +22,7 @@ func TestABareNameIsOwnIfTheBucketSaysSo(t *testing.T) {
 			w.repo("team/other")
 		}
 		w.wantCalls(&w.bucket.calls, "", before)
-		w.bucket.push("team/other:v1", "one")
+		w.bucket.push(w.t, "team/other:v1", "one")
 		time.Sleep(decisionTTL)
 		if r := w.repo("team/other"); !r.Name.IsOwn() {
 			w.t.Fatal("the push did not make it own")
@@ -32,9 +32,9 @@ func TestABareNameIsOwnIfTheBucketSaysSo(t *testing.T) {
 
 func TestABareNameIsWhatTheBucketSaidLastWhileItIsOut(t *testing.T) {
 	within(t, func(w *world) {
-		w.bucket.push("team/app:v1", "one")
+		w.bucket.push(w.t, "team/app:v1", "one")
 		w.repo("team/app")
-		w.pull("team/other:v1", w.hub.push("team/other:v1", "two"))
+		w.pull("team/other:v1", w.hub.push(w.t, "team/other:v1", "two"))
 		for _, fault := range []func(){func() { w.bucket.fail("", errOutage) }, func() { w.bucket.stall("") }} {
 			fault()
 			w.restart()
@@ -77,8 +77,8 @@ func TestNamesThatSayThemselvesAskNobody(t *testing.T) {
 
 func TestAnOwnRepositoryNeverFallsThrough(t *testing.T) {
 	within(t, func(w *world) {
-		w.bucket.push("team/app:v1", "one")
-		w.hub.push("team/app:v2", "evil")
+		w.bucket.push(w.t, "team/app:v1", "one")
+		w.hub.push(w.t, "team/app:v2", "evil")
 		_, err := w.get("team/app:v2")
 		w.wantMiss(err)
 		w.wantCalls(&w.hub.calls, "", 0)

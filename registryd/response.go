@@ -102,15 +102,22 @@ func (w *response) renew() {
 	}
 }
 
-func (w *response) Write(p []byte) (int, error) {
-	// The server has just set the deadline of the request, which is enough for
-	// the one write of a manifest or a small blob.
-	if !w.begin() {
-		w.renew()
+// Write sends p, in steps like ReadFrom: a manifest may have 4 MiB, and a slow
+// client has its time for each of them.
+func (w *response) Write(p []byte) (total int, err error) {
+	for {
+		// The server has just set the deadline of the request, which is enough for
+		// the one write of a manifest or a small blob.
+		if !w.begin() {
+			w.renew()
+		}
+		n, err := w.ResponseWriter.Write(p[:min(len(p), writeStep)])
+		w.sent += int64(n)
+		total += n
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return total, err
+		}
 	}
-	n, err := w.ResponseWriter.Write(p)
-	w.sent += int64(n)
-	return n, err
 }
 
 // ReadFrom sends what src has, in steps.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
 // blob answers with a blob: from memory or from its file if it is complete here,
@@ -15,7 +17,7 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 		return h.statBlob(w, r, t, repo)
 	}
 	rng, kind := parseRange(rangeHeader(r, t.digest))
-	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start())
+	b, err := h.contents.Blob(r.Context(), repo, t.digest, rng.start(), kind == rangeOne)
 	if err != nil {
 		return err
 	}
@@ -77,8 +79,13 @@ func (h *Handler) follow(w *response, r *http.Request, b hold, rng byteRange, ki
 			off, n = 0, 0
 		}
 	}
-	if n >= 0 {
+	switch {
+	case n >= 0:
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+	case !r.ProtoAtLeast(1, 1):
+		// Without chunks the end of the connection is the end of the body: a
+		// broken one would look whole.
+		return errcode.ErrorCodeUnavailable.WithMessage("the length of this blob is not known yet: ask again later, or with HTTP/1.1")
 	}
 	w.hold(status)
 	err := b.CopyRange(r.Context(), w, off, n)

@@ -117,6 +117,16 @@ func TestFillOfUnknownLengthIsChunked(t *testing.T) {
 	}
 }
 
+func TestUnknownLengthNeedsChunks(t *testing.T) {
+	h := newTester(t, HandlerOptions{})
+	d := h.fill(&fillHold{body: pattern(100_000), size: -1})
+	c := h.dial()
+	c.send("GET " + blobPath(d) + " HTTP/1.0\r\n\r\n")
+	if s := c.status(); s != 503 {
+		t.Errorf("status %d", s)
+	}
+}
+
 func TestHeadersOfARangeLeaveBeforeItsBytes(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	gate := make(chan struct{})

@@ -4,16 +4,19 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hostlocal/registryd/upstream"
 )
 
 func TestColdGetByTagIsOneRequest(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		if a := w.mustGet("library/app:v1", im); a.Source != SourceFill || a.Warning != "" {
 			w.t.Fatalf("source %q, warning %q", a.Source, a.Warning)
 		}
@@ -26,7 +29,7 @@ func TestColdGetByTagIsOneRequest(t *testing.T) {
 
 func TestHeadThenGetByDigestIsTwoRequests(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		a, err := w.head("library/app:v1")
 		if err != nil {
 			w.t.Fatal(err)
@@ -48,7 +51,7 @@ func TestHeadThenGetByDigestIsTwoRequests(t *testing.T) {
 func TestHeadWithoutDigestMakesAGet(t *testing.T) {
 	within(t, func(w *world) {
 		w.hub.headless = true
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		a, err := w.head("library/app:v1")
 		if err != nil {
 			w.t.Fatal(err)
@@ -60,7 +63,7 @@ func TestHeadWithoutDigestMakesAGet(t *testing.T) {
 
 func TestWarmTagWithinItsTTLAsksNobody(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		synctest.Wait()
 		up, bucket := w.hub.count(""), w.bucket.count("")
@@ -75,9 +78,9 @@ func TestWarmTagWithinItsTTLAsksNobody(t *testing.T) {
 
 func TestTagIsConfirmedAgainAfterItsTTL(t *testing.T) {
 	within(t, func(w *world) {
-		old := w.hub.push("library/app:v1", "one")
+		old := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", old)
-		moved := w.hub.push("library/app:v1", "two")
+		moved := w.hub.push(w.t, "library/app:v1", "two")
 		w.mustGet("library/app:v1", old)
 		time.Sleep(time.Minute)
 		if a := w.mustGet("library/app:v1", moved); a.Warning != "" {
@@ -90,7 +93,7 @@ func TestTagIsConfirmedAgainAfterItsTTL(t *testing.T) {
 
 func TestAThousandClientsOfATagAreOneRequest(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		gate := make(chan struct{})
 		w.hub.on("GET", func(context.Context) error { <-gate; return nil })
 		var wg sync.WaitGroup
@@ -109,12 +112,12 @@ func TestOutageServesTheLastKnownWithWarning(t *testing.T) {
 	faults := map[string]func(*calls){
 		"refused": func(c *calls) { c.fail("", errOutage) },
 		"stalled": func(c *calls) { c.stall("") },
-		"429":     func(c *calls) { c.fail("", rateLimit{30 * time.Second}) },
+		"429":     func(c *calls) { c.fail("", rateLimit(30*time.Second)) },
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.hub.push("library/app:v1", "one")
+				im := w.hub.push(w.t, "library/app:v1", "one")
 				w.pull("library/app:v1", im)
 				synctest.Wait()
 				time.Sleep(2 * time.Minute)
@@ -152,10 +155,9 @@ func TestOutageServesTheLastKnownWithWarning(t *testing.T) {
 }
 
 // rateLimit is an outage that says how long it lasts.
-type rateLimit struct{ after time.Duration }
-
-func (r rateLimit) Error() string             { return "429 Too Many Requests" }
-func (r rateLimit) RetryAfter() time.Duration { return r.after }
+func rateLimit(after time.Duration) error {
+	return &upstream.Error{Upstream: "hub", Status: http.StatusTooManyRequests, RetryAfter: after}
+}
 
 func TestBackOffEndsWithRetryAfter(t *testing.T) {
 	for _, c := range []struct {
@@ -166,12 +168,12 @@ func TestBackOffEndsWithRetryAfter(t *testing.T) {
 	}{
 		{"ttl 1m", Policy{TTL, time.Minute}, errOutage, 5 * time.Second},
 		{"ttl 2s", Policy{TTL, 2 * time.Second}, errOutage, 2 * time.Second},
-		{"Retry-After 30 s", Policy{TTL, 2 * time.Second}, rateLimit{30 * time.Second}, 30 * time.Second},
-		{"Retry-After 1 h is a minute", Policy{TTL, 2 * time.Second}, rateLimit{time.Hour}, time.Minute},
+		{"Retry-After 30 s", Policy{TTL, 2 * time.Second}, rateLimit(30 * time.Second), 30 * time.Second},
+		{"Retry-After 1 h is a minute", Policy{TTL, 2 * time.Second}, rateLimit(time.Hour), time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.hub.push("library/app:v1", "one")
+				im := w.hub.push(w.t, "library/app:v1", "one")
 				w.mustGet("library/app:v1", im)
 				time.Sleep(2 * time.Minute)
 				w.hub.fail("", c.err)
@@ -201,16 +203,16 @@ func TestNothingKnownAndAnOutageIsAnErrorWithinTenSeconds(t *testing.T) {
 		w.hub.heal()
 		w.bucket.heal()
 		time.Sleep(flightLimit)
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
 	})
 }
 
 func TestABoundEndsTheAnswerNotTheWork(t *testing.T) {
 	within(t, func(w *world) {
-		old := w.hub.push("library/app:v1", "one")
+		old := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", old)
-		moved := w.hub.push("library/app:v1", "two")
+		moved := w.hub.push(w.t, "library/app:v1", "two")
 		time.Sleep(time.Minute)
 		w.hub.on("HEAD", func(context.Context) error { time.Sleep(7 * time.Second); return nil })
 		w.took(2*time.Second, func() { w.mustGet("library/app:v1", old) })
@@ -226,7 +228,7 @@ func TestAnUpstreamsNoIsAnAnswer(t *testing.T) {
 	for _, no := range []error{fs.ErrNotExist, fs.ErrPermission} {
 		t.Run(no.Error(), func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.hub.push("library/app:v1", "one")
+				im := w.hub.push(w.t, "library/app:v1", "one")
 				w.pull("library/app:v1", im)
 				time.Sleep(time.Minute)
 				w.hub.fail("", fmt.Errorf("hub: %w", no))
@@ -251,9 +253,9 @@ func TestAnUpstreamsNoIsAnAnswer(t *testing.T) {
 
 func TestImmutableTagIsNeverAskedForAgain(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.mustGet("library/app:v1", im)
-		w.hub.push("library/app:v1", "two")
+		w.hub.push(w.t, "library/app:v1", "two")
 		time.Sleep(1000 * time.Hour)
 		if a := w.mustGet("library/app:v1", im); a.Warning != "" {
 			w.t.Fatalf("warning %q", a.Warning)
@@ -264,7 +266,7 @@ func TestImmutableTagIsNeverAskedForAgain(t *testing.T) {
 
 func TestImmutableTagIsTakenFromTheBucketAlone(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 		if a := w.mustGet("library/app:v1", im); a.Warning != "" || a.Source != SourceFill {
 			w.t.Fatalf("%+v", a)
 		}
@@ -274,9 +276,9 @@ func TestImmutableTagIsTakenFromTheBucketAlone(t *testing.T) {
 
 func TestOfflinePolicyAsksTheBucketOnly(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
-		w.hub.push("library/app:v1", "two")
-		w.hub.push("library/app:v2", "two")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
+		w.hub.push(w.t, "library/app:v1", "two")
+		w.hub.push(w.t, "library/app:v2", "two")
 		w.mustGet("library/app:v1", im)
 		_, err := w.get("library/app:v2")
 		w.wantMiss(err)
@@ -290,17 +292,17 @@ func TestOfflinePolicyAsksTheBucketOnly(t *testing.T) {
 
 func TestAlwaysPolicyAsksEachTime(t *testing.T) {
 	within(t, func(w *world) {
-		w.mustGet("library/app:v1", w.hub.push("library/app:v1", "one"))
-		w.mustGet("library/app:v1", w.hub.push("library/app:v1", "two"))
-		w.mustGet("library/app:v1", w.hub.push("library/app:v1", "three"))
+		w.mustGet("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
+		w.mustGet("library/app:v1", w.hub.push(w.t, "library/app:v1", "two"))
+		w.mustGet("library/app:v1", w.hub.push(w.t, "library/app:v1", "three"))
 		w.wantCalls(&w.hub.calls, "HEAD", 2)
 	}, withoutBucket, policy(Policy{Mode: Always}))
 }
 
 func TestTheBucketsTagIsTheLastKnownNotTheTruth(t *testing.T) {
 	within(t, func(w *world) {
-		w.bucket.push("docker.io/library/app:v1", "old")
-		im := w.hub.push("library/app:v1", "new")
+		w.bucket.push(w.t, "docker.io/library/app:v1", "old")
+		im := w.hub.push(w.t, "library/app:v1", "new")
 		if a := w.mustGet("library/app:v1", im); a.Warning != "" {
 			w.t.Fatalf("warning %q", a.Warning)
 		}
@@ -314,7 +316,7 @@ func TestTheBucketsTagIsServedWhileTheUpstreamIsOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.bucket.push("docker.io/library/app:v1", "one")
+				im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 				fault(&w.hub.calls)
 				w.took(2*time.Second, func() {
 					if a := w.mustGet("library/app:v1", im); a.Warning == "" {
@@ -331,8 +333,8 @@ func TestTheBucketsTagIsServedWhileTheUpstreamIsOut(t *testing.T) {
 
 func TestAManifestInTheBucketIsNotGotFromTheUpstream(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.bucket.push("docker.io/library/app:v1", "one")
-		w.hub.push("library/app:v1", "one")
+		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
+		w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
 		w.mustGet("library/app:v1", im)
 		w.wantCalls(&w.hub.calls, "HEAD", 1)
@@ -342,9 +344,9 @@ func TestAManifestInTheBucketIsNotGotFromTheUpstream(t *testing.T) {
 
 func TestWhileTheUpstreamIsOutAWholeImageIsPreferred(t *testing.T) {
 	within(t, func(w *world) {
-		old := w.hub.push("library/app:v1", "one")
+		old := w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", old)
-		moved := w.hub.push("library/app:v1", "two")
+		moved := w.hub.push(w.t, "library/app:v1", "two")
 		time.Sleep(time.Minute)
 		a, err := w.head("library/app:v1")
 		if err != nil {
@@ -366,7 +368,7 @@ func TestAnOutageOfOneUpstreamDoesNotDelayItsOtherTags(t *testing.T) {
 	within(t, func(w *world) {
 		var images []image
 		for i := range 5 {
-			images = append(images, w.hub.push(fmt.Sprintf("library/app:v%d", i), fmt.Sprint(i)))
+			images = append(images, w.hub.push(w.t, fmt.Sprintf("library/app:v%d", i), fmt.Sprint(i)))
 			w.mustGet(fmt.Sprintf("library/app:v%d", i), images[i])
 		}
 		time.Sleep(time.Minute)
@@ -383,7 +385,7 @@ func TestOwnTagsAreTheBuckets(t *testing.T) {
 	within(t, func(w *world) {
 		_, err := w.get("own/app:v1")
 		w.wantMiss(err)
-		im := w.bucket.push("own/app:v1", "one")
+		im := w.bucket.push(w.t, "own/app:v1", "one")
 		w.pull("own/app:v1", im) // a refusal of an own name is not kept
 		w.bucket.fail("", errOutage)
 		if a := w.mustGet("own/app:v1", im); a.Warning == "" {

@@ -111,7 +111,7 @@ func (f *fakeContents) setBlob(d manifest.Digest, open func(int64) (hold, error)
 	f.blobs[d] = open
 }
 
-func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, off int64) (hold, error) {
+func (f *fakeContents) Blob(_ context.Context, _ Repository, d manifest.Digest, off int64, ranged bool) (hold, error) {
 	f.opened.Add(1)
 	open, ok := f.blob(d)
 	if !ok {
@@ -236,36 +236,49 @@ type tester struct {
 	base    string
 	dir     string
 	client  *http.Client
+	served  chan error // what Serve returned
 }
 
 func newTester(t testing.TB, o HandlerOptions) *tester {
 	t.Helper()
 	f := &fakeContents{manifests: map[string]Answer{}, blobs: map[manifest.Digest]func(int64) (hold, error){}}
-	h := &tester{TB: t, fakeContents: f, dir: t.TempDir(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}}
-	h.handler = newHandler(f, o)
-	h.server = NewServer(h.handler, nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.base = "http://" + l.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- h.server.Serve(l) }()
+	h := serve(t, newHandler(f, o))
+	h.fakeContents, h.dir = f, t.TempDir()
 	t.Cleanup(func() {
-		h.client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := h.server.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("serve: %v", err)
-		}
+		h.shutdown()
 		if n := f.held.Load(); n != 0 {
 			t.Errorf("%d holds on blobs were not closed", n)
 		}
 	})
 	return h
+}
+
+// serve starts a server for a handler of any kind.
+func serve(t testing.TB, handler *Handler) *tester {
+	t.Helper()
+	h := &tester{TB: t, handler: handler, server: NewServer(handler, nil), served: make(chan error, 1)}
+	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.base = "http://" + l.Addr().String()
+	go func() { h.served <- h.server.Serve(l) }()
+	return h
+}
+
+// shutdown ends the server.
+func (h *tester) shutdown() {
+	h.Helper()
+	h.client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := h.server.Shutdown(ctx); err != nil {
+		h.Errorf("shutdown: %v", err)
+	}
+	if err := <-h.served; err != nil {
+		h.Errorf("serve: %v", err)
+	}
 }
 
 // manifest adds one under a tag and its digest.

@@ -61,10 +61,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	links, err := blobcache.OpenNames(w.dir, cache.Account)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	links := cache.Names()
 	o := w.opt
 	o.Names = &manifest.Names{
 		Upstreams: []manifest.Upstream{{Name: "docker.io"}, {Name: "ghcr.io"}},
@@ -106,16 +103,21 @@ type image struct {
 }
 
 // newImage makes one whose bytes come from seed.
-func newImage(seed string) image {
+func newImage(t *testing.T, seed string) image {
+	t.Helper()
 	im := image{config: []byte(`{"seed":"` + seed + `"}`), layer: bytes.Repeat([]byte(seed+" "), 100<<10/(len(seed)+1))}
 	blob := func(mediaType string, b []byte) map[string]any {
 		return map[string]any{"mediaType": mediaType, "digest": manifest.DigestOf(b).String(), "size": len(b)}
 	}
-	im.body, _ = json.Marshal(map[string]any{
+	var err error
+	im.body, err = json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": manifest.OCIManifest,
 		"config": blob("application/vnd.oci.image.config.v1+json", im.config),
 		"layers": []any{blob("application/vnd.oci.image.layer.v1.tar+gzip", im.layer)},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	im.d = manifest.DigestOf(im.body)
 	return im
 }
@@ -124,8 +126,8 @@ func (im image) layerDigest() manifest.Digest  { return manifest.DigestOf(im.lay
 func (im image) configDigest() manifest.Digest { return manifest.DigestOf(im.config) }
 
 // push puts an image into a hub under name, "library/app:v1".
-func (h *hub) push(name, seed string) image {
-	im := newImage(seed)
+func (h *hub) push(t *testing.T, name, seed string) image {
+	im := newImage(t, seed)
 	repo, _, _ := strings.Cut(name, ":")
 	h.data.Lock()
 	defer h.data.Unlock()
@@ -137,8 +139,8 @@ func (h *hub) push(name, seed string) image {
 }
 
 // push puts an image into the bucket under name, "docker.io/library/app:v1".
-func (s *memStore) push(name, seed string) image {
-	im := newImage(seed)
+func (s *memStore) push(t *testing.T, name, seed string) image {
+	im := newImage(t, seed)
 	repo, tag, _ := strings.Cut(name, ":")
 	s.data.Lock()
 	defer s.data.Unlock()
@@ -196,7 +198,7 @@ func (w *world) wantImage(a Answer, im image) {
 
 // blob reads a whole blob.
 func (w *world) blob(repo string, d manifest.Digest) ([]byte, error) {
-	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0)
+	b, err := w.g.Blob(w.t.Context(), w.repo(repo), d, 0, false)
 	if err != nil {
 		return nil, err
 	}

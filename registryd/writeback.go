@@ -61,7 +61,7 @@ func (w write) key() content { return content{w.Repo, w.Digest} }
 type job struct {
 	write
 	running  bool
-	again    bool // tags came while it was running
+	again    bool // asked for while it was running: for new tags, or a new fill after one that failed
 	attempts int
 	due      time.Time
 }
@@ -146,7 +146,7 @@ func (w *writer) tag(key tagKey, d manifest.Digest) {
 	w.add(write{Repo: key.repo, Digest: d, Manifest: true, Tags: []string{key.tag}})
 }
 
-// add queues a write, or adds its tags to the one that is queued.
+// add queues a write, or adds its tags to the one that is not done yet.
 func (w *writer) add(x write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -154,7 +154,7 @@ func (w *writer) add(x write) {
 		for _, tag := range x.Tags {
 			j.addTag(tag)
 		}
-		j.again = j.running && len(x.Tags) > 0
+		j.again = j.again || j.running
 		w.file.changed()
 		return
 	}
@@ -247,6 +247,9 @@ func (w *writer) finish(ctx context.Context, j *job, err error) {
 		j.again, j.attempts = false, 0
 		w.trouble, w.streak = nil, 0
 		w.queue = append(w.queue, j)
+	case errors.Is(err, errGone) && j.again:
+		j.again = false
+		w.queue = append(w.queue, j)
 	case errors.Is(err, errGone):
 		w.dropped++
 		delete(w.jobs, j.key())
@@ -261,7 +264,7 @@ func (w *writer) finish(ctx context.Context, j *job, err error) {
 			w.log.Warn("bucket does not take what was pulled; trying again later", "repository", j.Repo, "digest", j.Digest, "err", err)
 		}
 		w.failed++
-		w.trouble = err
+		w.trouble, j.again = err, false // it comes again with all its tags
 		j.due = time.Now().Add(pause(j.attempts))
 		j.attempts++
 		if w.streak++; w.streak >= pauseAfter {
@@ -362,6 +365,12 @@ func length(r io.ReaderAt) (int64, error) {
 			return 0, err
 		}
 	}
+}
+
+// close keeps what is not done, once nothing runs any more.
+func (w *writer) close() {
+	w.wake.Stop()
+	w.file.save()
 }
 
 // snapshot returns the writes that are not done.

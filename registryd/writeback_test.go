@@ -54,7 +54,7 @@ func TestAPullIsInTheBucketSoonAfter(t *testing.T) {
 	for _, how := range []string{"docker", "podman"} {
 		t.Run(how, func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.hub.push("library/app:v1", "one")
+				im := w.hub.push(w.t, "library/app:v1", "one")
 				if how == "podman" {
 					w.mustGet("library/app:v1", im)
 				}
@@ -73,10 +73,10 @@ func TestAPullIsInTheBucketSoonAfter(t *testing.T) {
 
 func TestABlobGoesToTheBucketWhileItIsFilled(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		put := make(chan struct{})
 		w.bucket.on("PUTBLOB", func(context.Context) error { close(put); return nil })
-		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0)
+		b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestABlobGoesToTheBucketWhileItIsFilled(t *testing.T) {
 
 func TestWithoutMirrorNothingIsWritten(t *testing.T) {
 	within(t, func(w *world) {
-		w.pull("library/app:v1", w.hub.push("library/app:v1", "one"))
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
 		time.Sleep(time.Minute)
 		if got := w.bucket.written(); len(got) != 0 {
 			w.t.Fatalf("written: %v", got)
@@ -97,8 +97,8 @@ func TestWithoutMirrorNothingIsWritten(t *testing.T) {
 
 func TestATagThatMovedIsMovedInTheBucket(t *testing.T) {
 	within(t, func(w *world) {
-		w.pull("library/app:v1", w.hub.push("library/app:v1", "one"))
-		moved := w.hub.push("library/app:v1", "two")
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
+		moved := w.hub.push(w.t, "library/app:v1", "two")
 		time.Sleep(time.Minute)
 		w.pull("library/app:v1", moved)
 		time.Sleep(2 * time.Second)
@@ -110,7 +110,7 @@ func TestABucketThatWasDownCatchesUp(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
 			within(t, func(w *world) {
-				im := w.hub.push("library/app:v1", "one")
+				im := w.hub.push(w.t, "library/app:v1", "one")
 				w.bucket.fail("", errOutage)
 				w.pull("library/app:v1", im)
 				time.Sleep(10 * time.Minute)
@@ -139,7 +139,7 @@ func TestABucketThatWasDownCatchesUp(t *testing.T) {
 
 func TestAKilledProcessLeavesItsPendingWrites(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.fail("", errOutage)
 		w.pull("library/app:v1", im)
 		time.Sleep(2 * pendingDelay)
@@ -155,7 +155,7 @@ func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {
 		for _, op := range []string{"PUTBLOB", "PUTMANIFEST", "PUTTAG", "LINKLAYER"} {
 			w.bucket.fail(op, fmt.Errorf("bucket: %w", fs.ErrPermission))
 		}
-		w.pull("library/app:v1", w.hub.push("library/app:v1", "one"))
+		w.pull("library/app:v1", w.hub.push(w.t, "library/app:v1", "one"))
 		synctest.Wait()
 		if s := w.g.Status().WriteBack; s.Pending != 0 || s.Refused == 0 || s.Failed != 0 || s.Trouble != "" {
 			w.t.Fatalf("%+v", s)
@@ -165,7 +165,7 @@ func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {
 
 func TestABucketThatRefusedTheCredentialsCatchesUp(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.fail("", fmt.Errorf("bucket: %w", fs.ErrPermission))
 		w.pull("library/app:v1", im)
 		time.Sleep(time.Minute)
@@ -180,7 +180,7 @@ func TestABucketThatIsDownIsAskedRarely(t *testing.T) {
 		w.bucket.fail("", errOutage)
 		for i := range 50 {
 			name := fmt.Sprintf("library/app%d:v1", i)
-			w.pull(name, w.hub.push(name, fmt.Sprint(i)))
+			w.pull(name, w.hub.push(w.t, name, fmt.Sprint(i)))
 		}
 		time.Sleep(10 * time.Minute)
 		before := w.bucket.count("")
@@ -193,9 +193,9 @@ func TestABucketThatIsDownIsAskedRarely(t *testing.T) {
 
 func TestABlobThatWasHereIsLinkedForItsNewRepository(t *testing.T) {
 	within(t, func(w *world) {
-		w.pull("library/first:v1", w.hub.push("library/first:v1", "one"))
+		w.pull("library/first:v1", w.hub.push(w.t, "library/first:v1", "one"))
 		synctest.Wait()
-		im := w.hub.push("library/second:v1", "one")
+		im := w.hub.push(w.t, "library/second:v1", "one")
 		w.pull("library/second:v1", im)
 		time.Sleep(2 * time.Second)
 		w.wantInBucket("library/second:v1", im)
@@ -210,7 +210,7 @@ func TestABlobThatWasHereIsLinkedForItsNewRepository(t *testing.T) {
 
 func TestAnEvictedBlobIsNotWrittenAnyMore(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.fail("", errOutage)
 		w.pull("library/app:v1", im)
 		synctest.Wait()
@@ -231,7 +231,7 @@ func TestAFullListDropsWhatComes(t *testing.T) {
 	within(t, func(w *world) {
 		w.bucket.stall("")
 		for i := range maxPending + 10 {
-			w.g.writer.blob("docker.io/library/app", newImage(fmt.Sprint(i)).layerDigest(), 1)
+			w.g.writer.blob("docker.io/library/app", newImage(w.t, fmt.Sprint(i)).layerDigest(), 1)
 		}
 		if s := w.g.Status().WriteBack; s.Pending > maxPending || s.Dropped < 10 {
 			w.t.Fatalf("%+v", s)
@@ -241,7 +241,7 @@ func TestAFullListDropsWhatComes(t *testing.T) {
 
 func TestADamagedPendingFileLosesOnlyItsDamagedLines(t *testing.T) {
 	within(t, func(w *world) {
-		im := w.hub.push("library/app:v1", "one")
+		im := w.hub.push(w.t, "library/app:v1", "one")
 		w.bucket.fail("", errOutage)
 		w.pull("library/app:v1", im)
 		w.stop()

@@ -111,11 +111,12 @@ func (b *awsBucket) Get(ctx context.Context, key string, off, n int64, ifMatch s
 }
 
 func (b *awsBucket) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opt PutOptions) (etag string, err error) {
-	in := &s3.PutObjectInput{Bucket: b.bucket, Key: &key, Body: body, ContentLength: &size, IfMatch: quoted(opt.IfMatch), ContentType: optional(opt.ContentType)}
+	in := &s3.PutObjectInput{Bucket: b.bucket, Key: &key, ContentLength: &size, IfMatch: quoted(opt.IfMatch), ContentType: optional(opt.ContentType)}
 	if opt.IfNoneMatch {
 		in.IfNoneMatch = aws.String("*")
 	}
-	_, err = b.call(ctx, "put", key, opt.IfNoneMatch || opt.IfMatch != "", body, func(ctx context.Context) error {
+	err = b.send(ctx, "put", key, opt.IfNoneMatch || opt.IfMatch != "", body, size, func(ctx context.Context, body *window) error {
+		in.Body = body
 		out, err := b.s3.PutObject(ctx, in, payload(opt.SHA256))
 		if err == nil {
 			etag = plainETag(aws.ToString(out.ETag))
@@ -169,8 +170,9 @@ func (b *awsBucket) CreateMultipart(ctx context.Context, key string) (id string,
 }
 
 func (b *awsBucket) UploadPart(ctx context.Context, key, id string, number int, body io.ReadSeeker, size int64) (etag string, err error) {
-	in := &s3.UploadPartInput{Bucket: b.bucket, Key: &key, UploadId: &id, PartNumber: aws.Int32(int32(number)), Body: body, ContentLength: &size}
-	_, err = b.call(ctx, "upload_part", key, false, body, func(ctx context.Context) error {
+	in := &s3.UploadPartInput{Bucket: b.bucket, Key: &key, UploadId: &id, PartNumber: aws.Int32(int32(number)), ContentLength: &size}
+	err = b.send(ctx, "upload_part", key, false, body, size, func(ctx context.Context, body *window) error {
+		in.Body = body
 		out, err := b.s3.UploadPart(ctx, in, payload(""))
 		if err == nil {
 			etag = plainETag(aws.ToString(out.ETag))

@@ -14,30 +14,28 @@ type client struct {
 	code    func(error) string // the S3 code in an SDK's error
 }
 
-// call makes one exchange with f. body, if there is one, is wound back when f must
-// run a second time: only for credentials that expired, which is no answer about
-// the object, and which an SDK's cache shows until it is told.
-func (c *client) call(caller context.Context, op, key string, conditional bool, body io.Seeker, f func(context.Context) error) (*exchange, error) {
+// call makes one exchange with f. It runs f a second time only for credentials
+// that expired, which is no answer about the object, and which an SDK's cache shows
+// until it is told; body, if there is one, is wound back then.
+func (c *client) call(caller context.Context, op, key string, conditional bool, body *window, f func(context.Context) error) (*exchange, error) {
 	x, err := c.open(caller, op, key, conditional, body, f)
 	x.end()
 	return x, err
 }
 
 // open is call for an exchange that goes on after f: the caller ends it.
-func (c *client) open(caller context.Context, op, key string, conditional bool, body io.Seeker, f func(context.Context) error) (*exchange, error) {
+func (c *client) open(caller context.Context, op, key string, conditional bool, body *window, f func(context.Context) error) (*exchange, error) {
 	x := begin(caller, op, key)
-	var start int64
-	if body != nil {
-		var err error
-		if start, err = body.Seek(0, io.SeekCurrent); err != nil {
-			return x, invalid(op, key, "the body cannot seek: %w", err)
+	if op != "list" {
+		if err := checkKey(key); err != nil {
+			return x, invalid(op, key, "%w", err)
 		}
 	}
 	err := f(x.ctx)
 	if err != nil && x.status >= 400 && strings.HasPrefix(c.code(err), "ExpiredToken") {
 		c.refresh()
 		if body != nil {
-			if _, serr := body.Seek(start, io.SeekStart); serr != nil {
+			if _, serr := body.Seek(0, io.SeekStart); serr != nil {
 				return x, invalid(op, key, "the body cannot seek: %w", serr)
 			}
 		}
@@ -47,6 +45,16 @@ func (c *client) open(caller context.Context, op, key string, conditional bool, 
 		return x, x.fail(c.code(err), conditional, err)
 	}
 	return x, nil
+}
+
+// send is call with a body.
+func (c *client) send(caller context.Context, op, key string, conditional bool, body io.ReadSeeker, size int64, f func(context.Context, *window) error) error {
+	w, err := newWindow(body, size)
+	if err != nil {
+		return invalid(op, key, "the body cannot seek: %w", err)
+	}
+	_, err = c.call(caller, op, key, conditional, w, func(ctx context.Context) error { return f(ctx, w) })
+	return err
 }
 
 // get wraps the driver's own get: range, condition and length are judged by what

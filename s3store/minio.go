@@ -109,7 +109,7 @@ func (b *minioBucket) Put(ctx context.Context, key string, body io.ReadSeeker, s
 	if opt.IfMatch != "" {
 		opts.SetMatchETag(opt.IfMatch)
 	}
-	_, err = b.call(ctx, "put", key, opt.IfNoneMatch || opt.IfMatch != "", body, func(ctx context.Context) error {
+	err = b.send(ctx, "put", key, opt.IfNoneMatch || opt.IfMatch != "", body, size, func(ctx context.Context, body *window) error {
 		info, err := b.core.PutObject(ctx, b.bucket, key, body, size, "", opt.SHA256, opts)
 		etag = plainETag(info.ETag)
 		return err
@@ -174,7 +174,7 @@ func (b *minioBucket) CreateMultipart(ctx context.Context, key string) (id strin
 }
 
 func (b *minioBucket) UploadPart(ctx context.Context, key, id string, number int, body io.ReadSeeker, size int64) (etag string, err error) {
-	_, err = b.call(ctx, "upload_part", key, false, body, func(ctx context.Context) error {
+	err = b.send(ctx, "upload_part", key, false, body, size, func(ctx context.Context, body *window) error {
 		part, err := b.core.PutObjectPart(ctx, b.bucket, key, id, number, body, size, minio.PutObjectPartOptions{DisableContentSha256: true})
 		etag = plainETag(part.ETag)
 		return err

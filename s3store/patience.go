@@ -18,9 +18,9 @@ const (
 	windowSize = 128
 )
 
-// A window holds the latest times from a request to its answer. The zero value is
+// An answerTimes holds the latest times from a request to its answer. The zero value is
 // empty.
-type window struct {
+type answerTimes struct {
 	mu    sync.Mutex // guards the rest
 	times [windowSize]time.Duration
 	n     int // how many were added
@@ -29,7 +29,7 @@ type window struct {
 
 // add notes an answer. The percentile is taken anew with each eighth: sorting
 // costs more than asking.
-func (w *window) add(d time.Duration) {
+func (w *answerTimes) add(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.times[w.n%windowSize] = d
@@ -41,7 +41,7 @@ func (w *window) add(d time.Duration) {
 	}
 }
 
-func (w *window) patience() time.Duration {
+func (w *answerTimes) patience() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return min(max(w.p95, minPatience), maxPatience)

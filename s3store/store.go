@@ -56,7 +56,7 @@ type Store struct {
 	retry  retryBudget
 	slots  *slots              // ranges in flight
 	writes *semaphore.Weighted // bodies being sent
-	first  window              // times to the first byte
+	first  answerTimes         // times to the first byte
 	rights rights              // what the bucket lets us do
 
 	mu       sync.Mutex                                       // guards the three below, and the start of goroutines; no I/O under it

@@ -22,7 +22,7 @@ const maxFile = 1 << 20
 func (c *config) readFile(name string, p *problems) error {
 	f, err := os.Open(name)
 	if err != nil {
-		return fmt.Errorf("reading the configuration: %w; leave --config out to run on the defaults", err)
+		return fmt.Errorf("reading the configuration: %w; leave --config and REGISTRYD_CONFIG out to run on the defaults", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))

@@ -71,7 +71,7 @@ func (c *config) doubts() (warnings []string) {
 	if want := c.cache.size.of(total); want > total {
 		warnings = append(warnings, fmt.Sprintf(
 			"cache.size is %s and the disk of %s has only %s: the cache takes what cache.keep_free leaves; write cache.size: 80%% to follow the disk",
-			c.cache.size, c.cache.dir, size{bytes: total}))
+			c.cache.size, c.cache.dir, bytesText(total)))
 	}
 	return warnings
 }

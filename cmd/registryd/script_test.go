@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 //	hub image NAME SIZE.. put an image with layers of these sizes into the upstream
 //	hub down              take the upstream off the network
 //	hub up                bring it back
+//	hub limit N LEFT      the upstream says from now on that it grants N pulls, LEFT are left
 //	hub served N          the upstream has had N requests for blobs, in all
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -157,6 +158,8 @@ func hub(ts *testscript.TestScript, neg bool, args []string) {
 		h.Down()
 	case len(args) == 1 && args[0] == "up":
 		h.Up()
+	case len(args) == 3 && args[0] == "limit":
+		h.Fault(hubtest.All(), hubtest.Header("Ratelimit-Limit", args[1]+";w=21600"), hubtest.Header("Ratelimit-Remaining", args[2]+";w=21600"))
 	case len(args) == 2 && args[0] == "served":
 		want, err := strconv.Atoi(args[1])
 		ts.Check(err)
@@ -164,7 +167,7 @@ func hub(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the upstream had %d requests for blobs, want %d", got, want)
 		}
 	default:
-		ts.Fatalf("usage: hub image NAME:TAG SIZE... | down | up | served N")
+		ts.Fatalf("usage: hub image NAME:TAG SIZE... | down | up | limit N LEFT | served N")
 	}
 }
 

@@ -9,12 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"hostlocal/registryd"
+	"hostlocal/s3store"
 )
 
-// overview is the admin API's answer, with the cache's part in its own type.
+// overview is the admin API's answer, with the parts of other packages in their own
+// types.
 type overview struct {
 	registryd.Overview
-	Cache cacheStatus `json:"cache"`
+	Cache   cacheStatus `json:"cache"`
+	Sources sources     `json:"sources"`
 }
 
 func statusCommand(load loader) *cobra.Command {
@@ -49,6 +52,8 @@ func (o *overview) show(w io.Writer) {
 		line("store", "none")
 	case s.Failures > 0:
 		line("store", "%s, %d failures in a row", trouble(s.Trouble, s.Since), s.Failures)
+	case o.Sources.Store.Writable == s3store.No:
+		line("store", "read only for this host: %s", o.Sources.Store.Refusal)
 	case s.Mirror:
 		line("store", "ok, keeps what is pulled through")
 	default:
@@ -62,7 +67,7 @@ func (o *overview) show(w io.Writer) {
 		line("write-back", "%s", text)
 	}
 	for _, u := range o.Upstreams {
-		line("upstream", "%s: %s", u.Name, trouble(u.Trouble, u.Since))
+		line("upstream", "%s: %s%s", u.Name, trouble(u.Trouble, u.Since), o.Sources.rateText(u.Name))
 	}
 	if o.Stale > 0 {
 		line("stale", "%d answers with a tag that was not confirmed in time", o.Stale)

@@ -65,10 +65,6 @@ func (w *wiring) daemon() (*daemon, error) {
 	if err := w.openCache(); err != nil {
 		return nil, err
 	}
-	links, err := blobcache.OpenNames(w.config.cache.dir, w.cache.Account)
-	if err != nil {
-		return nil, err
-	}
 	upstreams, err := w.openUpstreams()
 	if err != nil {
 		return nil, err
@@ -79,7 +75,7 @@ func (w *wiring) daemon() (*daemon, error) {
 	g, err := registryd.New(registryd.Options{
 		Names:       w.meanings(),
 		Cache:       w.cache,
-		Links:       links,
+		Links:       w.cache.Names(),
 		Store:       w.bucket,
 		Mirror:      w.store.mirror,
 		Upstreams:   upstreams,
@@ -108,6 +104,8 @@ func (w *wiring) daemon() (*daemon, error) {
 			Metrics: w.metrics,
 			Names:   w.names,
 			Cache:   func() any { return w.cache.Stats() },
+			Sources: func() any { return w.sources() },
+			Trouble: w.trouble,
 			Version: versionString(),
 		}), w.log),
 		close: w.close,

@@ -38,6 +38,7 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, o
 	case off > 0:
 		a.header.Set("Range", fmt.Sprintf("bytes=%d-", off))
 	}
+	key := linkKey{repo, d}
 	release, err := c.slot(ctx)
 	if err != nil {
 		return nil, 0, -1, c.fail(a, err)
@@ -47,10 +48,11 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, o
 	late := time.AfterFunc(openTimeout, func() { cancel(fmt.Errorf("%w (%v)", errSlow, openTimeout)) })
 	var resp *http.Response
 	err = retry(exchange, func() error {
-		resp, err = c.getBlob(exchange, a, d)
+		resp, err = c.getBlob(exchange, a, key)
 		if err == nil {
 			from, size, err = c.span(a, resp, off)
 			if err != nil {
+				c.links.forget(key)
 				resp.Body.Close()
 			}
 		}
@@ -66,7 +68,13 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, o
 		release()
 		return nil, 0, -1, err
 	}
-	return c.watch(exchange, cancel, a, resp.Body, release), from, size, nil
+	done := func(broken bool) {
+		if broken {
+			c.links.forget(key) // the upstream may know a better place
+		}
+		release()
+	}
+	return c.watch(exchange, cancel, a, resp.Body, done), from, size, nil
 }
 
 // slot waits until another body may be open.
@@ -84,15 +92,14 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 
 // getBlob asks where the blob was last, or else the upstream, and returns an
 // answer with a body.
-func (c *Client) getBlob(ctx context.Context, a *ask, d manifest.Digest) (*http.Response, error) {
-	key := linkKey{a.repo, d}
+func (c *Client) getBlob(ctx context.Context, a *ask, key linkKey) (*http.Response, error) {
 	if link := c.links.get(key); link != nil {
 		resp, _, err := c.hops(ctx, a, link, "")
 		if err == nil && hasBody(resp) {
 			return resp, nil
 		}
 		// The link may have run out, or its server be down: the upstream knows better.
-		c.links.drop(key, link)
+		c.links.forget(key)
 		if err == nil {
 			drain(resp)
 		} else if ctx.Err() != nil {

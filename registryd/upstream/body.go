@@ -23,11 +23,12 @@ type body struct {
 	ctx    context.Context
 	timer  *time.Timer // runs during a read only
 	once   sync.Once
-	done   func() // gives back what the body holds; called once
+	broken bool              // a read failed
+	done   func(broken bool) // gives back what the body holds; called once
 }
 
 // watch makes a body of from. cancel must end the exchange that from belongs to.
-func (c *Client) watch(ctx context.Context, cancel context.CancelCauseFunc, a *ask, from io.ReadCloser, done func()) *body {
+func (c *Client) watch(ctx context.Context, cancel context.CancelCauseFunc, a *ask, from io.ReadCloser, done func(broken bool)) *body {
 	b := &body{c: c, a: a, from: from, ctx: ctx, cancel: cancel, done: done}
 	b.timer = time.AfterFunc(time.Hour, func() { cancel(fmt.Errorf("%w (%v)", errStalled, c.cfg.StallTimeout)) })
 	b.timer.Stop()
@@ -47,6 +48,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if cause := context.Cause(b.ctx); cause != nil {
 		err = cause
 	}
+	b.broken = true
 	err = b.c.fail(b.a, err)
 	b.c.status.failed(err)
 	return n, err
@@ -58,7 +60,7 @@ func (b *body) Close() error {
 		b.timer.Stop()
 		b.cancel(context.Canceled)
 		b.from.Close()
-		b.done()
+		b.done(b.broken)
 	})
 	return nil
 }

@@ -57,11 +57,9 @@ func (l *links) add(k linkKey, u *url.URL) {
 	l.known.Add(k, link{u, time.Now().Add(linkAge)})
 }
 
-// drop forgets u, unless another has replaced it meanwhile.
-func (l *links) drop(k linkKey, u *url.URL) {
+// forget makes the next request for the blob ask the upstream again.
+func (l *links) forget(k linkKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e, ok := l.known.Peek(k); ok && e.url == u {
-		l.known.Remove(k)
-	}
+	l.known.Remove(k)
 }

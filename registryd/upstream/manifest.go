@@ -156,7 +156,7 @@ func (c *Client) getManifest(ctx context.Context, a *ask, ref string) (b []byte,
 	if resp.StatusCode != http.StatusOK {
 		return nil, "", d, c.noted(c.refuse(a, resp))
 	}
-	r := c.watch(ctx, cancel, a, resp.Body, func() {})
+	r := c.watch(ctx, cancel, a, resp.Body, func(bool) {})
 	defer r.Close()
 	if err := identity(resp.Header); err != nil {
 		return nil, "", d, c.fail(a, err)

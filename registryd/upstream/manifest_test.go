@@ -232,3 +232,11 @@ func TestTagsPageByPage(t *testing.T) {
 	_, _, err = x.c.Tags(t.Context(), "library/app", 0, "")
 	x.wantOutage(err)
 }
+
+func TestUnknownNameIsAnOutage(t *testing.T) {
+	x := newTester(t, func(c *Config) { c.URL = "http://registry.invalid" })
+	x.within(time.Second, func(ctx context.Context) {
+		_, err := x.c.Head(ctx, "library/app", "v1")
+		x.wantOutage(err)
+	})
+}

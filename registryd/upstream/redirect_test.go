@@ -176,3 +176,21 @@ func TestSameSite(t *testing.T) {
 		}
 	}
 }
+
+func TestALinkThatDisappointsIsForgotten(t *testing.T) {
+	for name, fault := range map[string]hubtest.Fault{"page": hubtest.ErrorPage(), "cut": hubtest.CutEvery(100), "stall": hubtest.StallAfter(100)} {
+		t.Run(name, func(t *testing.T) {
+			x := newTester(t, nil)
+			l := x.hub.AddImage("library/app", "v1", x.hub.Layer(1000)).Layers[0]
+			x.hub.Fault(hubtest.Blobs(), hubtest.ToCDN())
+			x.wantBlob(l)
+			bad := x.hub.Fault(hubtest.Of(hubtest.FromCDN), fault)
+			_, _, _, err := x.read(l.Digest, 0, -1)
+			x.wantOutage(err)
+			bad.Remove()
+			x.hub.Forget()
+			x.wantBlob(l)
+			x.count(1, hubtest.GetBlob)
+		})
+	}
+}

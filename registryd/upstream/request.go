@@ -123,8 +123,9 @@ func (c *Client) observe(kind string, code int) {
 	}
 }
 
+// sameOrigin reports whether u is the upstream itself: where its credentials go.
 func (c *Client) sameOrigin(u *url.URL) bool {
-	return u.Scheme == c.base.Scheme && u.Host == c.base.Host
+	return u.Scheme == c.base.Scheme && hostPort(u) == c.guard.own
 }
 
 // redirect checks where an answer points. The address behind the name is checked

@@ -49,7 +49,7 @@ func (c *Client) getTags(ctx context.Context, a *ask) (tags []string, next strin
 	if resp.StatusCode != http.StatusOK {
 		return nil, "", c.noted(c.refuse(a, resp))
 	}
-	r := c.watch(ctx, cancel, a, resp.Body, func() {})
+	r := c.watch(ctx, cancel, a, resp.Body, func(bool) {})
 	defer r.Close()
 	if err := identity(resp.Header); err != nil {
 		return nil, "", c.fail(a, err)

@@ -75,6 +75,10 @@ const (
 	// idleTimeout closes connections that nobody used; origins close theirs after
 	// one to five minutes, and a request that meets a closing one costs a retry.
 	idleTimeout = 60 * time.Second
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked
+	// whether it lives. All requests share one; a dead one would fail them until the
+	// kernel gives it up, a quarter of an hour later.
+	pingAfter = 10 * time.Second
 )
 
 // A Client talks to one upstream. Its methods may be called from many goroutines.
@@ -138,7 +142,7 @@ func New(cfg Config) (*Client, error) {
 		MaxResponseHeaderBytes: 64 << 10, // signed URLs take 2 KiB; more is an attack on memory
 		DisableCompression:     true,     // bytes are stored as they come: identity or not at all
 		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: cfg.StallTimeout, PingTimeout: dialTimeout},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: dialTimeout},
 	}
 	c.auth = newAuthorizer(c)
 	if cfg.Parallel > 0 {

@@ -21,6 +21,7 @@ type Fault struct {
 
 	Latency     time.Duration // before anything else
 	StallHeader bool          // do what was asked, then never answer
+	StallBefore bool          // never read the request's body, nor answer
 
 	// These count bytes of the answer's body. 0 is none, -1 means at its start.
 	CutAfter   int64 // close the connection there, the length announced in full

@@ -21,15 +21,17 @@ type listed struct {
 type common struct{ Prefix string }
 
 type listing struct {
-	XMLName        xml.Name `xml:"ListBucketResult"`
-	Name           string
-	Prefix         string
-	KeyCount       int
-	MaxKeys        int
-	IsTruncated    bool
-	EncodingType   string   `xml:",omitempty"`
-	Contents       []listed `xml:"Contents"`
-	CommonPrefixes []common `xml:"CommonPrefixes"`
+	XMLName      xml.Name `xml:"ListBucketResult"`
+	Name         string
+	Prefix       string
+	KeyCount     int
+	MaxKeys      int
+	IsTruncated  bool
+	EncodingType string `xml:",omitempty"`
+	// minio-go wants a token beside IsTruncated; this one is never accepted.
+	NextContinuationToken string   `xml:",omitempty"`
+	Contents              []listed `xml:"Contents"`
+	CommonPrefixes        []common `xml:"CommonPrefixes"`
 }
 
 // keys wants the lock.
@@ -57,7 +59,7 @@ func (s *Server) list(r *http.Request) *reply {
 			continue
 		}
 		if out.KeyCount == limit {
-			out.IsTruncated = true
+			out.IsTruncated, out.NextContinuationToken = true, "none"
 			break
 		}
 		out.KeyCount++

@@ -99,6 +99,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.wait(r, model.FirstByte+f.Latency) {
 		return
 	}
+	if f.StallBefore {
+		s.stall(r)
+	}
 	rep := s.work(op, r, quirks, &f)
 	s.send(w, r, rep, &f, model)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"hostlocal/cmd/testdeps/need"
@@ -11,7 +12,7 @@ import (
 
 // containersConf makes podman, buildah and skopeo use registryd for docker.io
 // and ghcr.io, by the path prefix that names the upstream. It returns their
-// environment.
+// environment; skopeo wants to be told of the file by a flag as well.
 func containersConf(t *testing.T, mirror string) []string {
 	t.Helper()
 	dir := scratch(t)
@@ -75,7 +76,7 @@ func TestSkopeoCopiesThroughMirror(t *testing.T) {
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
 		env := containersConf(t, d.addr)
 		return puller{
-			pull:   func() { run(t, env, "skopeo", "copy", "docker://docker.io/library/debian:12", "dir:"+scratch(t)) },
+			pull:   func() { skopeoCopy(t, env, "docker.io/library/debian:12") },
 			forget: func() {},
 		}
 	})
@@ -88,6 +89,18 @@ func TestSkopeoPullsOtherRegistries(t *testing.T) {
 	need.Binary(t, "skopeo")
 	h := startHub(t)
 	env := containersConf(t, startDaemon(t, setup{}).addr)
-	run(t, env, "skopeo", "copy", "docker://ghcr.io/owner/app:v1", "dir:"+scratch(t))
+	skopeoCopy(t, env, "ghcr.io/owner/app:v1")
 	h.wantOnlyDaemons()
+}
+
+// skopeoCopy copies the image into a new folder.
+func skopeoCopy(t *testing.T, env []string, image string) {
+	t.Helper()
+	var conf string
+	for _, kv := range env {
+		if file, ok := strings.CutPrefix(kv, "CONTAINERS_REGISTRIES_CONF="); ok {
+			conf = file
+		}
+	}
+	run(t, env, "skopeo", "--registries-conf", conf, "copy", "docker://"+image, "dir:"+scratch(t))
 }

@@ -52,8 +52,9 @@ type connKey struct{}
 // connection is kept.
 type conn struct {
 	net.Conn
-	log  *counters
-	pace atomic.Pointer[pacer]
+	log    *counters
+	pace   atomic.Pointer[pacer]
+	closed atomic.Bool
 }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -63,7 +64,9 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) Close() error {
-	c.log.open.Add(-1)
+	if !c.closed.Swap(true) {
+		c.log.open.Add(-1)
+	}
 	return c.Conn.Close()
 }
 

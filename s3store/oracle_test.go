@@ -1,0 +1,230 @@
+package s3store_test
+
+import (
+	"bytes"
+	"crypto/sha512"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hostlocal/manifest"
+	"hostlocal/s3store"
+)
+
+// stockRegistry runs distribution's registry over the folder, without a cache, so
+// that it sees what others write.
+func stockRegistry(t testing.TB, dir string) string {
+	bin, addr := server(t, "registry"), freePort(t)
+	config := filepath.Join(t.TempDir(), "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %q}\nhttp: {addr: %q}\n", dir, addr)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "serve", config)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // nothing tells when it listens
+		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the registry does not listen: %s", output.String())
+		}
+	}
+	return "http://" + addr + "/v2/"
+}
+
+func ask(t testing.TB, method, url, contentType string, body []byte) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", manifest.OCIManifest)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, got
+}
+
+func pushBlob(t testing.TB, base, repo string, d manifest.Digest, body []byte) {
+	t.Helper()
+	resp, _ := ask(t, "POST", base+repo+"/blobs/uploads/", "", nil)
+	at := resp.Header.Get("Location")
+	if strings.HasPrefix(at, "/") {
+		at = strings.TrimSuffix(base, "/v2/") + at
+	}
+	if resp, got := ask(t, "PUT", at+"&digest="+d.String(), "application/octet-stream", body); resp.StatusCode != 201 {
+		t.Fatalf("pushing %s: %s %s", d, resp.Status, got)
+	}
+}
+
+// image is a manifest with its config and layers.
+func image(t testing.TB, config []byte, layers ...[]byte) []byte {
+	describe := func(mediaType string, b []byte) map[string]any {
+		return map[string]any{"mediaType": mediaType, "digest": manifest.DigestOf(b), "size": len(b)}
+	}
+	ls := []any{}
+	for _, l := range layers {
+		ls = append(ls, describe("application/vnd.oci.image.layer.v1.tar+gzip", l))
+	}
+	b, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": manifest.OCIManifest,
+		"config": describe("application/vnd.oci.image.config.v1+json", config), "layers": ls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func sha512Of(b []byte) manifest.Digest {
+	return manifest.MustDigest(fmt.Sprintf("sha512:%x", sha512.Sum512(b)))
+}
+
+func folderStore(t testing.TB) (*s3store.Store, string) {
+	dir := filepath.Join(t.TempDir(), "store")
+	b, err := s3store.OpenBucket(t.Context(), s3store.Config{URL: "file://" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storeOver(t, b), dir
+}
+
+func storeOver(t testing.TB, b s3store.Bucket) *s3store.Store {
+	s := s3store.New(b, s3store.Options{Mirror: true})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func readBlob(t testing.TB, s *s3store.Store, d manifest.Digest) []byte {
+	t.Helper()
+	r, _, _, err := s.OpenBlob(t.Context(), d, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestWhatAStockRegistryWroteIsRead(t *testing.T) {
+	s, dir := folderStore(t)
+	base := stockRegistry(t, dir)
+	config, layer, odd := []byte("{}"), bytes.Repeat([]byte("layer"), 1<<20), []byte("by sha512")
+	m := image(t, config, layer)
+	d := manifest.DigestOf(m)
+	for _, b := range [][]byte{config, layer} {
+		pushBlob(t, base, "team/app", manifest.DigestOf(b), b)
+	}
+	pushBlob(t, base, "team/app", sha512Of(odd), odd)
+	for _, tag := range []string{"v1", "v1.1", "latest"} {
+		if resp, got := ask(t, "PUT", base+"team/app/manifests/"+tag, manifest.OCIManifest, m); resp.StatusCode != 201 {
+			t.Fatalf("%s %s", resp.Status, got)
+		}
+	}
+
+	ctx := t.Context()
+	if ok, err := s.Exists(ctx, "team/app"); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if got, err := s.Tag(ctx, "team/app", "v1"); got != d || err != nil {
+		t.Error(got, err)
+	}
+	if ok, err := s.HasManifest(ctx, "team/app", d); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if got, err := s.Manifest(ctx, "team/app", d); !bytes.Equal(got, m) || err != nil {
+		t.Error(err)
+	}
+	for _, b := range [][]byte{config, layer} {
+		if ok, err := s.HasLayer(ctx, "team/app", manifest.DigestOf(b)); !ok || err != nil {
+			t.Error(ok, err)
+		}
+		if !bytes.Equal(readBlob(t, s, manifest.DigestOf(b)), b) {
+			t.Error("other bytes")
+		}
+	}
+	if ok, err := s.HasLayer(ctx, "team/app", sha512Of(odd)); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if !bytes.Equal(readBlob(t, s, sha512Of(odd)), odd) {
+		t.Error("other bytes under sha512")
+	}
+	if got, err := s.Tags(ctx, "team/app", "", 10); !slices.Equal(got, []string{"latest", "v1", "v1.1"}) {
+		t.Error(got, err)
+	}
+	if got, err := s.Repositories(ctx, "", 10); !slices.Equal(got, []string{"team/app"}) {
+		t.Error(got, err)
+	}
+}
+
+func TestWhatWeWroteAStockRegistryServes(t *testing.T) {
+	s, dir := folderStore(t)
+	base := stockRegistry(t, dir)
+	config, layer := []byte("{}"), bytes.Repeat([]byte("layer"), 4<<20) // in parts
+	m := image(t, config, layer)
+	d := manifest.DigestOf(m)
+	ctx := t.Context()
+	for _, repo := range []string{"team/app", "ghcr.io/owner/app"} {
+		for _, b := range [][]byte{config, layer} {
+			for _, bd := range []manifest.Digest{manifest.DigestOf(b), sha512Of(b)} {
+				if err := s.PutBlob(ctx, bd, int64(len(b)), bytes.NewReader(b)); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.LinkLayer(ctx, repo, bd); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := s.PutManifest(ctx, repo, d, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutTag(ctx, repo, "v1", d); err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string][]byte{
+			"manifests/v1": m, "manifests/" + d.String(): m,
+			"blobs/" + manifest.DigestOf(layer).String(): layer, "blobs/" + sha512Of(layer).String(): layer,
+			"tags/list": fmt.Appendf(nil, `{"name":%q,"tags":["v1"]}`+"\n", repo),
+		} {
+			if resp, got := ask(t, "GET", base+repo+"/"+path, "", nil); resp.StatusCode != 200 || !bytes.Equal(got, want) {
+				t.Errorf("%s/%s: %s, %d bytes: %.200q", repo, path, resp.Status, len(got), got)
+			}
+		}
+	}
+	if resp, got := ask(t, "GET", base+"_catalog", "", nil); resp.StatusCode != 200 || !strings.Contains(string(got), "team/app") {
+		t.Errorf("%s %s", resp.Status, got)
+	}
+	if resp, got := ask(t, "PUT", base+"team/app/manifests/again", manifest.OCIManifest, m); resp.StatusCode != 201 {
+		t.Errorf("it does not take a manifest over our blobs: %s %s", resp.Status, got)
+	}
+	if got, err := s.Tag(ctx, "team/app", "again"); got != d || err != nil {
+		t.Error(got, err)
+	}
+}

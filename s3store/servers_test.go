@@ -1,0 +1,156 @@
+package s3store_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"hostlocal/s3store"
+	"hostlocal/s3store/s3test"
+)
+
+// server finds a server that the tests run against: in REGISTRYD_TEST_BIN, else in
+// the cache where make test-deps puts them. One that is missing skips the test, or
+// fails it where REGISTRYD_TEST_REQUIRE=all.
+func server(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("REGISTRYD_TEST_BIN")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(cache, "registryd-test", "bin")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("REGISTRYD_TEST_REQUIRE") == "all" {
+			t.Fatalf("%s is missing: %v", name, err)
+		}
+		t.Skipf("%s is missing: %v", name, err)
+	}
+	return path
+}
+
+// freePort is one that was free a moment ago.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+const realKey, realSecret = "registryd", "registryd-secret"
+
+// startMinio runs a real MinIO and returns how to reach a fresh bucket in it.
+func startMinio(t testing.TB) func(client string) s3store.Config {
+	addr, dir := freePort(t), t.TempDir()
+	return start(t, addr, exec.Command(server(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
+		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
+		"MINIO_ROOT_USER="+realKey, "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
+}
+
+// startVersity runs a real versitygw over a folder.
+func startVersity(t testing.TB) func(client string) s3store.Config {
+	addr, dir := freePort(t), t.TempDir()
+	return start(t, addr, exec.Command(server(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
+		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
+		"ROOT_ACCESS_KEY="+realKey, "ROOT_SECRET_KEY="+realSecret)
+}
+
+// start runs the server until the test ends. Its bucket is a folder for both.
+func start(t testing.TB, addr string, cmd *exec.Cmd, bucket func() error, env ...string) func(client string) s3store.Config {
+	t.Helper()
+	if err := bucket(); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", cmd.Path, log.String())
+		}
+	})
+	config := func(client string) s3store.Config {
+		return s3store.Config{URL: "s3://" + s3test.Bucket, Endpoint: "http://" + addr, Region: "us-east-1", Client: client,
+			AccessKey: realKey, SecretKey: realSecret}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		b, err := s3store.OpenBucket(context.Background(), config("aws"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = b.List(context.Background(), "", "", "", 1); err == nil {
+			return config
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not answer: %v", cmd.Path, err)
+		}
+	}
+}
+
+// A maker opens the same empty store each time that it is called.
+type maker func(t testing.TB) s3store.Bucket
+
+// eachStore runs f for every driver over every store it can drive.
+func eachStore(t *testing.T, f func(t *testing.T, open maker)) {
+	t.Run("folder", func(t *testing.T) {
+		f(t, opener(s3store.Config{URL: "file://" + t.TempDir()}))
+	})
+	for _, store := range []struct {
+		name  string
+		start func(testing.TB) func(string) s3store.Config
+	}{
+		{"fake", func(t testing.TB) func(string) s3store.Config { return s3test.New(t).Config }},
+		{"minio", startMinio},
+		{"versitygw", startVersity},
+	} {
+		t.Run(store.name, func(t *testing.T) {
+			config := store.start(t)
+			for _, client := range []string{"aws", "minio"} {
+				t.Run("by "+client, func(t *testing.T) {
+					c := config(client)
+					c.URL += "/by-" + client // a prefix each: keys of one are not seen by the other
+					f(t, opener(c))
+				})
+			}
+		})
+	}
+}
+
+func opener(c s3store.Config) maker {
+	return func(t testing.TB) s3store.Bucket { return mustOpen(t, c) }
+}
+
+func mustOpen(t testing.TB, c s3store.Config) s3store.Bucket {
+	t.Helper()
+	b, err := s3store.OpenBucket(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// pattern is n bytes in which every 8, aligned, differ from all others.
+func pattern(n int) []byte {
+	var b []byte
+	for i := uint64(0); len(b) < n; i++ {
+		b = binary.BigEndian.AppendUint64(b, i*0x9e3779b97f4a7c15)
+	}
+	return b[:n]
+}

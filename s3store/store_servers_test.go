@@ -1,0 +1,214 @@
+package s3store_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hostlocal/manifest"
+	"hostlocal/s3store"
+	"hostlocal/s3store/s3test"
+)
+
+func TestServersKeepWhatTheStoreWrites(t *testing.T) {
+	eachStore(t, func(t *testing.T, open maker) {
+		s, ctx := storeOver(t, open(t)), t.Context()
+		s.Start(ctx)
+		for _, b := range [][]byte{nil, []byte("{}"), bytes.Repeat([]byte("0123456789"), 4<<20)} {
+			for _, d := range []manifest.Digest{manifest.DigestOf(b), sha512Of(b)} {
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						if err := s.PutBlob(ctx, d, int64(len(b)), bytes.NewReader(b)); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				if !bytes.Equal(readBlob(t, s, d), b) {
+					t.Errorf("%d bytes came back as others", len(b))
+				}
+				r, _, size, err := s.OpenBlob(ctx, d, 0, 100) // also of an empty one
+				if err != nil || size != int64(len(b)) {
+					t.Fatal(size, err)
+				}
+				if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, b[:min(100, len(b))]) {
+					t.Error(len(got), err)
+				}
+				r.Close()
+			}
+		}
+		m := []byte(`{"schemaVersion":2}`)
+		d := manifest.DigestOf(m)
+		tags := []string{"1.2", "1.2-alpine", "1.2.3", "latest"}
+		if err := s.PutManifest(ctx, "team/app", d, m); err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range tags {
+			if err := s.PutTag(ctx, "team/app", tag, d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := s.Tags(ctx, "team/app", "", 10); err != nil || !slices.Equal(got, tags) {
+			t.Error(got, err)
+		}
+		if got, err := s.Tags(ctx, "team/app", "1.2", 2); err != nil || !slices.Equal(got, tags[1:3]) {
+			t.Error(got, err)
+		}
+		if got, err := s.Repositories(ctx, "", 10); err != nil || !slices.Equal(got, []string{"team/app"}) {
+			t.Error(got, err)
+		}
+		if ok, err := s.Exists(ctx, "team/app"); !ok || err != nil {
+			t.Error(ok, err)
+		}
+		if _, err := s.Tag(ctx, "team/app", "v9"); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		s.Distrust(d)
+		if err := s.PutManifest(ctx, "team/app", d, m); err != nil {
+			t.Error(err)
+		}
+		waitFor(t, func() bool { return s.Status().ConditionalComplete != s3store.Unknown })
+		if st := s.Status(); st.ConditionalPut != s3store.Yes || st.ConditionalComplete != s3store.Yes || st.Writable != s3store.Yes || st.Listable != s3store.Yes {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come true within 20 s")
+		}
+	}
+}
+
+func overFake(t *testing.T) (*s3test.Server, *s3store.Store) {
+	f := s3test.New(t)
+	c := f.Config("minio")
+	c.StallTimeout = 300 * time.Millisecond
+	b, err := s3store.OpenBucket(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, storeOver(t, b)
+}
+
+func TestFaultsAtTheWireAreSurvived(t *testing.T) {
+	f, s := overFake(t)
+	body := bytes.Repeat([]byte("0123456789abcde"), 1<<20)
+	d := manifest.DigestOf(body)
+	put := func() error { return s.PutBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body)) }
+	for name, fault := range map[string]s3test.Fault{
+		"503": {Status: 503, RetryAfter: "0"}, "drop": {Drop: true}, "lose": {Lose: true},
+	} {
+		for _, op := range []string{"stat", "create_multipart", "upload_part", "complete_multipart"} {
+			f.Fault(s3test.Times(1, op, fault))
+			if err := put(); err != nil {
+				t.Errorf("%s of %s: %v", name, op, err)
+			}
+			f.Fault(nil)
+			if !bytes.Equal(readBlob(t, s, d), body) {
+				t.Errorf("%s of %s: other bytes", name, op)
+			}
+			forget(t, f, s, d)
+		}
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	f.ResetCounts()
+	f.Fault(s3test.Always("get", s3test.Fault{CutAfter: 5 << 20}))
+	if !bytes.Equal(readBlob(t, s, d), body) {
+		t.Error("a cut body does not go on rightly")
+	}
+	if n := f.Count(""); n > 4 {
+		t.Errorf("%d requests for 15 MiB that are cut every 5", n)
+	}
+	f.Fault(s3test.Always("get", s3test.Fault{StallAfter: 1 << 20}))
+	r, _, _, err := s.OpenBlob(t.Context(), d, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	start := time.Now()
+	if _, err := io.ReadAll(r); err == nil || time.Since(start) > 3*time.Second {
+		t.Errorf("a stall: %v after %v", err, time.Since(start))
+	}
+}
+
+// forget removes the blob behind the Store's back.
+func forget(t *testing.T, f *s3test.Server, s *s3store.Store, d manifest.Digest) {
+	t.Helper()
+	b, err := s3store.OpenBucket(t.Context(), f.Config("aws"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), "docker/registry/v2/blobs/"+strings.Replace(d.String(), ":", "/"+d.Hex()[:2]+"/", 1)+"/data"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StatBlob(t.Context(), d); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+func TestBucketThatMayNotBeListedOrWritten(t *testing.T) {
+	f, s := overFake(t)
+	body := []byte("a layer")
+	d := manifest.DigestOf(body)
+	if err := s.PutBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body)); err != nil {
+		t.Fatal(err)
+	}
+	f.SetQuirks(s3test.Quirks{NoList: true, ReadOnly: true})
+	s.Start(t.Context())
+	waitFor(t, func() bool { return s.Status().Writable == s3store.No })
+	if got := s.Status(); got.Listable != s3store.No {
+		t.Errorf("%+v", got)
+	}
+	if !bytes.Equal(readBlob(t, s, d), body) {
+		t.Error("other bytes")
+	}
+	if _, err := s.Tag(t.Context(), "team/app", "v1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := s.LinkLayer(t.Context(), "team/app", d); !errors.Is(err, s3store.ErrReadOnly) {
+		t.Error(err)
+	}
+	if _, err := s.Exists(t.Context(), "team/app"); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
+}
+
+func TestRangesOfAHostAreBounded(t *testing.T) {
+	f, s := overFake(t)
+	body := bytes.Repeat([]byte("x"), 4<<20)
+	d := manifest.DigestOf(body)
+	if err := s.PutBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body)); err != nil {
+		t.Fatal(err)
+	}
+	f.SetModel(s3test.Model{FirstByte: 5 * time.Millisecond})
+	f.ResetCounts()
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			r, _, _, err := s.OpenBlob(t.Context(), d, int64(i), -1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Close()
+			io.Copy(io.Discard, r)
+		})
+	}
+	wg.Wait()
+	if peak := f.Peak(); peak > 32 || peak < 8 {
+		t.Errorf("%d ranges at once", peak)
+	}
+}

@@ -167,4 +167,3 @@ func hashOnly(size int64) error {
 	}
 	return nil
 }
-

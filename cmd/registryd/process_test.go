@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,8 @@ type process struct {
 	address string // of the registry
 	admin   *http.Client
 	log     bytes.Buffer
+	ready   time.Duration // from its start until it said that it is
+	stop    func()        // ends it and waits for that
 }
 
 // started runs registryd serve with the hub as its only upstream and a folder as
@@ -42,7 +45,9 @@ func (t *tester) startedOn(h *hubtest.Hub, bucket bucketServer) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.dir, "notify"), Net: "unixgram"})
+	socket := filepath.Join(t.dir, "notify")
+	os.Remove(socket) // of an earlier process of this tester
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,21 +70,24 @@ upstreams: {hub.test: {url: "%[3]s"}}
 			return d.DialContext(ctx, "unix", filepath.Join(t.dir, "a.sock"))
 		},
 	}}
+	begun := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		p.cmd.Process.Signal(syscall.SIGTERM)
 		if err := p.cmd.Wait(); err != nil {
 			t.Errorf("the daemon ended with %v and said\n%s", err, &p.log)
 		}
 	})
+	t.Cleanup(p.stop)
 	notify.SetReadDeadline(time.Now().Add(startLimit))
 	said := make([]byte, 4096)
 	n, err := notify.Read(said)
 	if err != nil {
 		t.Fatalf("the daemon did not become ready: %v; it said\n%s", err, &p.log)
 	}
+	p.ready = time.Since(begun)
 	_, p.address, _ = strings.Cut(string(said[:n]), "STATUS=serving on ")
 	return p
 }

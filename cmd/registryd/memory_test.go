@@ -22,7 +22,11 @@ func TestMemoryDoesNotGrowWithTheBlob(t *testing.T) {
 		peaks = append(peaks, peakFor(t, h, size))
 	}
 	t.Logf("resident at most: %d and %d MiB", peaks[0]>>20, peaks[1]>>20)
-	if peaks[1] > peaks[0]*3/2 {
+	allowance := peaks[0] / 2
+	if underRace {
+		allowance = 100 << 20 // it remembers several words for each that is touched
+	}
+	if peaks[1] > peaks[0]+allowance {
 		t.Errorf("%d MiB were resident for a blob of 8 MiB and %d for one of 128 MiB", peaks[0]>>20, peaks[1]>>20)
 	}
 }

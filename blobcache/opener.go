@@ -189,6 +189,13 @@ func (o *opener) preferOther(name string) {
 	}
 }
 
+// blame makes c the source in use, for what is said of that to be said of c.
+func (o *opener) blame(c *candidate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current = slices.Index(o.all, c)
+}
+
 // dismiss takes the source in use out, for good reason, and reports whether
 // another is left.
 func (o *opener) dismiss(err error) bool {

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +118,9 @@ func (h *host) start() {
 		if err := <-ended; err != nil {
 			h.Errorf("the daemon ended with: %v", err)
 		}
+		if h.Failed() {
+			h.Logf("the daemon logged:\n%s", strings.Join(h.log.all(), "\n"))
+		}
 	})
 	select {
 	case at := <-h.log.serving:
@@ -157,8 +162,10 @@ func (h *host) wantRefused(image hubtest.Image, d manifest.Digest) {
 	h.Helper()
 	ctx, cancel := context.WithTimeout(h.Context(), patience)
 	defer cancel()
-	if body, err := docker(h.url).blob(ctx, image.Repo, d); err == nil {
-		h.Errorf("blob %s came whole, %d bytes, from a source that has it wrong", d, body)
+	body, err := docker(h.url).blob(ctx, image.Repo, d)
+	wrong := wholeError{}
+	if err == nil || errors.As(err, &wrong) {
+		h.Errorf("blob %s came to a good end, %d bytes, from a source that has it wrong: %v", d, body, err)
 	} else if ctx.Err() != nil {
 		h.Errorf("blob %s: the client was left hanging for %v: %v", d, patience, err)
 	}
@@ -343,4 +350,10 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }

@@ -25,6 +25,7 @@ type Blob struct {
 	file  *os.File // complete, or the partial file of the fill
 	entry *entry   // held while file is a complete file
 	fill  *fill
+	late  bool // fill was verified when this reader came: all is here but the name
 	pass  *pass
 }
 
@@ -48,6 +49,8 @@ func (b *Blob) Digest() manifest.Digest { return b.digest }
 // or, for what passes through uncached, the source's name.
 func (b *Blob) Source() string {
 	switch {
+	case b.late:
+		return "disk"
 	case b.fill != nil:
 		return "fill"
 	case b.pass != nil:

@@ -350,3 +350,24 @@ func TestLockedFolder(t *testing.T) {
 		t.Errorf("a second cache in one folder: %v", err)
 	}
 }
+
+// TestFullCacheTakesMoreRightAfterAKill: after a kill the mark says that the folder
+// is full, and nothing is known that could go. What is pulled then is kept all the
+// same, as soon as the scan has looked.
+func TestFullCacheTakesMoreRightAfterAKill(t *testing.T) {
+	h := newTester(t, Options{Budget: 32 * mib})
+	for i := range uint64(4) {
+		o := newOrigin(7*mib, 1100+i)
+		got, err := h.pull(o)
+		h.wantRight(o, got, err)
+	}
+	h.Close()
+	if err := os.WriteFile(filepath.Join(h.dir, markFile), []byte("33554432\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	o := newOrigin(7*mib, 1110)
+	got, err := h.pull(o)
+	h.wantRight(o, got, err)
+	h.wantPresent(o)
+}

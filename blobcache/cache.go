@@ -172,7 +172,11 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
-	return c.lock.Close()
+	err := c.ledger.lower()
+	if cerr := c.lock.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // Names are the links beside the blobs: what this host served under which name.

@@ -29,23 +29,32 @@ type Want struct {
 func (c *Cache) Get(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, firstAnswer, errLate)
 	defer cancel()
-	for {
-		if b, err := c.Open(d); err == nil {
+	for try := 1; ; try++ {
+		b, err := c.Open(d)
+		if err == nil {
 			return b, nil
 		}
-		b, err := c.joinFill(ctx, d, w)
+		unreadable := err
+		b, err = c.joinFill(ctx, d, w)
 		switch {
 		case err == nil:
 			return b, nil
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("waiting for %s: %w", d, context.Cause(ctx))
+		case errors.Is(err, errPublished) && try < publishedTries:
+			continue
+		case errors.Is(err, errPublished):
+			return c.passThrough(ctx, d, w, fmt.Errorf("%w: it is there and cannot be opened: %w", errStorage, unreadable))
 		case errors.Is(err, errStorage):
 			return c.passThrough(ctx, d, w, err)
-		case !errors.Is(err, errPublished):
-			return nil, err
 		}
+		return nil, err
 	}
 }
+
+// publishedTries is how often a fill may say that the blob is there already. Once
+// is a race between two looks; more is a file that cannot be read.
+const publishedTries = 3
 
 // errLate is the cause when no source answered in time.
 var errLate = fmt.Errorf("no source answered in time: %w", os.ErrDeadlineExceeded)
@@ -63,6 +72,9 @@ func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob,
 // has had an answer.
 func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) (*Blob, error) {
 	b := &Blob{c: c, digest: d, want: w, fill: f}
+	f.mu.Lock()
+	b.late = f.verified
+	f.mu.Unlock()
 	select {
 	case <-f.answered:
 	case <-ctx.Done():

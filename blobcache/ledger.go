@@ -34,6 +34,10 @@ const (
 	// growth is kept free of the budget for what is only seen when it has happened:
 	// a folder that takes another block because of one more name.
 	growth = 16 * block
+
+	// scanWait is how long the need for room waits for the scan at start. 200,000
+	// blobs take it about a second; a cache with more passes through meanwhile.
+	scanWait = time.Second
 )
 
 // ledger keeps the folder within its budget. Everything under the folder counts,
@@ -50,6 +54,8 @@ type ledger struct {
 	budget   int64
 	keepFree int64 // bytes that are to stay free on the file system
 	evict    func() (freed int64, ok bool)
+
+	scanEnded chan struct{} // closed when the sum has replaced the mark
 
 	// evicting is held by the one who makes room, over the unlinking: were two to
 	// look at once, both would evict for the same shortage. It guards no data and is
@@ -70,7 +76,7 @@ const markFile = "highwater"
 // openLedger reads the mark, which stands in for the sum until the scan is done:
 // it was durable before any byte was written that it does not cover.
 func openLedger(dir string, budget, keepFree int64) *ledger {
-	l := &ledger{dir: dir, budget: budget, keepFree: keepFree}
+	l := &ledger{dir: dir, budget: budget, keepFree: keepFree, scanEnded: make(chan struct{})}
 	b, err := os.ReadFile(filepath.Join(dir, markFile))
 	if err == nil {
 		l.mark, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
@@ -122,6 +128,9 @@ func (l *ledger) take(n, promised int64) error {
 			return nil
 		}
 		freed, ok := l.evict()
+		if !ok && l.awaitScan() {
+			continue
+		}
 		if !ok {
 			return fmt.Errorf("%w: nothing is left to evict for %d bytes", ErrNoRoom, n)
 		}
@@ -155,13 +164,31 @@ func (l *ledger) raise(n int64) error {
 	if !raised {
 		return nil
 	}
-	if err := writeFile(filepath.Join(l.dir, markFile), []byte(strconv.FormatInt(mark, 10)+"\n")); err != nil {
+	if err := l.write(mark); err != nil {
 		return fmt.Errorf("raising the high-water mark: %w", err)
 	}
 	l.mu.Lock()
 	l.mark = mark
 	l.mu.Unlock()
 	return nil
+}
+
+// awaitScan waits a while for the scan at start, and reports whether it ended: it
+// may find room under the mark, and files to evict.
+func (l *ledger) awaitScan() bool {
+	select {
+	case <-l.scanEnded:
+		return false // it had ended before: there was nothing to wait for
+	default:
+	}
+	t := time.NewTimer(scanWait)
+	defer t.Stop()
+	select {
+	case <-l.scanEnded:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // settle turns taken bytes that cannot be evicted into bytes bytes of a file
@@ -205,6 +232,25 @@ func (l *ledger) scanned(start, evictable, fixed int64) {
 	l.used += evictable + fixed - start
 	l.fixed += fixed
 	l.mu.Unlock()
+	close(l.scanEnded)
+}
+
+// lower has the mark say exactly what is used, at the end of a process that knows:
+// the next one then starts with all the room that there is.
+func (l *ledger) lower() error {
+	select {
+	case <-l.scanEnded:
+	default:
+		return nil
+	}
+	l.mu.Lock()
+	used := l.used
+	l.mu.Unlock()
+	return l.write(used)
+}
+
+func (l *ledger) write(mark int64) error {
+	return writeFile(filepath.Join(l.dir, markFile), []byte(strconv.FormatInt(mark, 10)+"\n"))
 }
 
 // limit is the budget, or less if the file system has not that much left. The

@@ -42,8 +42,7 @@ func benchmarkHandler(b *testing.B, h http.Handler, path string) {
 // that what else the machine does hits both alike. It reports what ours does in
 // requests a second, and as a part of what the bare one does; by wall clock and by
 // CPU time, which counts the client's on both sides.
-func compare(b *testing.B, ours, bare, path string, size int) {
-	const turn = 4000
+func compare(b *testing.B, ours, bare, path string, size, turn int) {
 	var wall, cpu [2]time.Duration
 	requests := 0
 	for b.Loop() {
@@ -151,7 +150,7 @@ func BenchmarkWarmManifest(b *testing.B) {
 	path := "/v2/library/debian/manifests/12?ns=docker.io"
 	b.Run("handler", func(b *testing.B) { benchmarkHandler(b, h.handler, path) })
 	b.Run("connections", func(b *testing.B) {
-		compare(b, h.base, baseline(b, memoryServer(manifest.OCIManifest, body)), path, len(body))
+		compare(b, h.base, baseline(b, memoryServer(manifest.OCIManifest, body)), path, len(body), 4000)
 	})
 }
 
@@ -166,10 +165,22 @@ func BenchmarkWarmBlob64K(b *testing.B) {
 	h.handler.contents = steady{h.fakeContents, Answer{}}
 	bare := memoryServer("application/octet-stream", body)
 	b.Run("handler", func(b *testing.B) { benchmarkHandler(b, h.handler, blobPath(d)) })
-	b.Run("connections", func(b *testing.B) { compare(b, h.base, baseline(b, bare), blobPath(d), len(body)) })
+	b.Run("connections", func(b *testing.B) { compare(b, h.base, baseline(b, bare), blobPath(d), len(body), 4000) })
 	b.Run("file", func(b *testing.B) {
-		compare(b, h.base, baseline(b, memoryServer("application/octet-stream", body[1:])), blobPath(file), len(body)-1)
+		compare(b, h.base, baseline(b, memoryServer("application/octet-stream", body[1:])), blobPath(file), len(body)-1, 4000)
 	})
+}
+
+// BenchmarkWarmBlob64M is about a layer, next to http.ServeFile with nothing around
+// it: what counts is CPU time, and both should leave by sendfile.
+func BenchmarkWarmBlob64M(b *testing.B) {
+	h := newTester(b, HandlerOptions{})
+	d, path := h.file(pattern(64 << 20))
+	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeFile(w, r, path)
+	})
+	b.Run("connections", func(b *testing.B) { compare(b, h.base, baseline(b, bare), blobPath(d), 64<<20, 64) })
 }
 
 // steady answers every manifest request alike, without the fake's own cost.

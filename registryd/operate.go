@@ -134,10 +134,10 @@ type Explanation struct {
 	Why        string          `json:"why"`
 	Tag        string          `json:"tag,omitempty"`
 	Policy     string          `json:"policy,omitempty"`
-	Digest     manifest.Digest `json:"digest"`    // what the tag stands for, zero if not known here
-	Confirmed  time.Time       `json:"confirmed"` // when the source last said so, zero: never
-	OnDisk     bool            `json:"onDisk"`    // its manifest is complete on this disk
-	Whole      bool            `json:"whole"`     // all of it is, for one platform at least
+	Digest     manifest.Digest `json:"digest"`             // what the tag stands for, zero if not known here
+	Confirmed  time.Time       `json:"confirmed,omitzero"` // when the source last said so, zero: never
+	OnDisk     bool            `json:"onDisk"`             // its manifest is complete on this disk
+	Whole      bool            `json:"whole"`              // all of it is, for one platform at least
 }
 
 // Explain says what a name means, for a person. It asks the bucket about a bare

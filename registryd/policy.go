@@ -1,7 +1,7 @@
 package registryd
 
 import (
-	"path"
+	"strings"
 	"time"
 )
 
@@ -28,8 +28,9 @@ var DefaultPolicy = Policy{Mode: TTL, TTL: time.Minute}
 // A TagRule gives the tags of an upstream that match a pattern their policy.
 type TagRule struct {
 	Upstream string // the upstream's name; empty for own repositories
-	// Match is a path.Match pattern for "repository:tag", for the tag alone if
-	// it has no colon. "*" matches all.
+	// Match is a pattern for a tag ("v*"), a repository ("library/*") or both
+	// ("library/app:v*"), as the upstream knows them; '*' stands for anything,
+	// '/' too, and '?' for one byte. Empty is "*".
 	Match  string
 	Policy Policy
 }
@@ -72,11 +73,33 @@ func (r TagRule) match(repo Repository, tag string) bool {
 	if r.Match == "" || r.Match == "*" {
 		return true
 	}
-	if ok, _ := path.Match(r.Match, tag); ok {
-		return true
+	if strings.Contains(r.Match, ":") {
+		return glob(r.Match, repo.Name.Path+":"+tag)
 	}
-	ok, _ := path.Match(r.Match, repo.Name.Path+":"+tag)
-	return ok
+	return glob(r.Match, tag) || glob(r.Match, repo.Name.Path)
+}
+
+// glob reports whether s is what pattern says, in which '*' stands for anything
+// and '?' for one byte.
+func glob(pattern, s string) bool {
+	star, mark := -1, 0 // the last star, and where what it stands for ends
+	p, i := 0, 0
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, mark = p, i
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
+			p++
+			i++
+		case star >= 0: // the star stands for one byte more
+			mark++
+			p, i = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // policies finds the policy of a tag.

@@ -38,7 +38,7 @@ func (g *Registry) ofBlob() evidence {
 // An error wraps fs.ErrNotExist or fs.ErrPermission as the upstream said, or is
 // an outage if nobody could be asked who might have known.
 func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest, e evidence) error {
-	if g.provenHere(repo.String(), d, e) {
+	if g.provenHere(ctx, repo.String(), d, e) {
 		return nil
 	}
 	var err error
@@ -61,7 +61,7 @@ func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest
 }
 
 // provenHere is prove without a network.
-func (g *Registry) provenHere(repo string, d manifest.Digest, e evidence) bool {
+func (g *Registry) provenHere(ctx context.Context, repo string, d manifest.Digest, e evidence) bool {
 	if _, ok := g.named.size(repo, d); ok {
 		return true
 	}
@@ -69,17 +69,29 @@ func (g *Registry) provenHere(repo string, d manifest.Digest, e evidence) bool {
 		g.named.add(repo, d, -1)
 		return true
 	}
-	g.scan(repo)
+	g.scan(ctx, repo)
 	_, ok := g.named.size(repo, d)
 	return ok
 }
 
 // scan notes what the manifests on this disk name that the tags of repo stand
 // for, once a repository and process: all that come later are noted as they come.
-func (g *Registry) scan(repo string) {
-	if seen, _ := g.scanned.ContainsOrAdd(repo, struct{}{}); seen {
+func (g *Registry) scan(ctx context.Context, repo string) {
+	if g.scanned.Contains(repo) {
 		return
 	}
+	f := g.scans.join(repo, func(context.Context) (struct{}, error) {
+		if !g.scanned.Contains(repo) {
+			g.readTags(repo)
+			g.scanned.Add(repo, struct{}{})
+		}
+		return struct{}{}, nil
+	})
+	_, _ = f.wait(ctx, time.Now().Add(answerLimit)) // whoever cannot wait asks elsewhere
+}
+
+// readTags notes what the manifests name that the tags of repo stand for.
+func (g *Registry) readTags(repo string) {
 	tags, err := g.links.Tags(repo)
 	if err != nil {
 		return
@@ -166,7 +178,7 @@ func (g *Registry) proveCheaply(ctx context.Context, repo Repository, d manifest
 	}
 	f := g.cheapProofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
 		var none struct{}
-		if g.provenHere(repo.String(), d, g.ofBlob()) {
+		if g.provenHere(ctx, repo.String(), d, g.ofBlob()) {
 			return none, nil
 		}
 		if g.bucket == nil {

@@ -26,11 +26,11 @@ import (
 	"hostlocal/manifest"
 )
 
-// Options says what a Registry is made of. Names, Cache and Links are required.
+// Options says what a Registry is made of. Names and Cache are required.
 type Options struct {
 	Names     *manifest.Names
 	Cache     *blobcache.Cache
-	Links     *blobcache.Names
+	Links     *blobcache.Names    // nil: the Cache's
 	Store     Store               // the bucket; nil if there is none
 	Mirror    bool                // write what upstreams gave to the bucket too
 	Upstreams map[string]Upstream // by the name under which mirrored repositories lie: "docker.io"
@@ -96,6 +96,7 @@ type Registry struct {
 	proofs        *flights[content, struct{}]
 	cheapProofs   *flights[content, struct{}]
 	stats         *flights[content, stat]
+	scans         *flights[string, struct{}]
 
 	staleAnswers atomic.Int64
 }
@@ -110,8 +111,11 @@ const maxRepositories = 4 << 10
 // New returns a Registry. It asks nobody anything: bucket and upstreams may be
 // down.
 func New(o Options) (*Registry, error) {
-	if o.Names == nil || o.Cache == nil || o.Links == nil {
-		return nil, errors.New("a registry needs names, a cache and links")
+	if o.Names == nil || o.Cache == nil {
+		return nil, errors.New("a registry needs names and a cache")
+	}
+	if o.Links == nil {
+		o.Links = o.Cache.Names()
 	}
 	log := o.Log
 	if log == nil {
@@ -136,6 +140,7 @@ func New(o Options) (*Registry, error) {
 		proofs:        newFlights[content, struct{}](bg),
 		cheapProofs:   newFlights[content, struct{}](bg),
 		stats:         newFlights[content, stat](bg),
+		scans:         newFlights[string, struct{}](bg),
 	}
 	for name, up := range o.Upstreams {
 		g.origins[name] = &origin{name: name, up: up}
@@ -167,7 +172,7 @@ func newLRU[K comparable, V any](size int) *lru.Cache[K, V] {
 func (g *Registry) Shutdown(ctx context.Context) error {
 	err := g.bg.close(ctx)
 	if g.writer != nil {
-		g.writer.file.save()
+		g.writer.close()
 	}
 	return err
 }

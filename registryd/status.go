@@ -20,14 +20,14 @@ type StoreStatus struct {
 	Mirror     bool      `json:"mirror"`
 	Failures   int       `json:"failures"`          // in a row; 0 if the last call was answered
 	Trouble    string    `json:"trouble,omitempty"` // the last failure, while Failures > 0
-	Since      time.Time `json:"since"`             // of the trouble
+	Since      time.Time `json:"since,omitzero"`    // of the trouble
 }
 
 // UpstreamStatus is how one upstream answers.
 type UpstreamStatus struct {
 	Name    string    `json:"name"`
 	Trouble string    `json:"trouble,omitempty"` // the last outage, if no answer came after it
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since,omitzero"`
 }
 
 // WriteBackStatus is what the bucket has still to be given.

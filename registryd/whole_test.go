@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -222,4 +224,75 @@ func TestWrongBytesOfAnUpstreamReachNeitherClientNorBucket(t *testing.T) {
 		t.Fatalf("right again, but: %v", err)
 	}
 	h.wantStored(img)
+}
+
+func TestAWrongObjectInTheBucketIsReplaced(t *testing.T) {
+	hub := hubtest.New(t)
+	img := hub.AddImage("team/app", "v1", hub.Layers(12<<20)...)
+	bucket := t.TempDir()
+	first := newRealHost(t, hub, t.TempDir(), bucket)
+	if err := first.pull(img); err != nil {
+		t.Fatal(err)
+	}
+	first.wantStored(img)
+	d := img.Layers[0].Digest
+	object := filepath.Join(bucket, "docker/registry/v2/blobs", string(d.Algorithm()), d.Hex()[:2], d.Hex(), "data")
+	right, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := bytes.Clone(right)
+	wrong[7<<20] ^= 1
+	if err := os.WriteFile(object, wrong, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := newRealHost(t, hub, t.TempDir(), bucket)
+	if err := second.pull(img); err != nil {
+		if err := second.pull(img); err != nil {
+			t.Fatalf("the pull after the broken one: %v", err)
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if now, err := os.ReadFile(object); err == nil && bytes.Equal(now, right) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the wrong object is still there; %+v", second.g.Status().WriteBack)
+		}
+	}
+}
+
+func TestAFillGoesOnAfterARestartAndIsStored(t *testing.T) {
+	hub := hubtest.New(t)
+	img := hub.AddImage("team/app", "v1", hub.Layers(12<<20)...)
+	gate := hubtest.NewGate()
+	hub.Fault(hubtest.Blob(img.Layers[0].Digest), hubtest.HoldAfter(6<<20, gate))
+	dir, bucket := t.TempDir(), t.TempDir()
+	h := newRealHost(t, hub, dir, bucket)
+	repo, err := h.g.Resolve(t.Context(), img.Repo, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.g.Manifest(t.Context(), repo, Ref{Tag: img.Tag}, false); err != nil {
+		t.Fatal(err)
+	}
+	b, err := h.g.Blob(t.Context(), repo, img.Layers[0].Digest, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CopyRange(t.Context(), io.Discard, 0, 5<<20); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	h.stop()
+	gate.Open()
+	hub.Heal()
+	again := newRealHost(t, hub, dir, bucket)
+	if err := again.pull(img); err != nil {
+		t.Fatal(err)
+	}
+	again.wantStored(img)
+	if sent := hub.Sent(img.Layers[0].Digest); sent > img.Layers[0].Size*11/10 {
+		t.Errorf("the upstream sent %d bytes of a blob of %d", sent, img.Layers[0].Size)
+	}
 }

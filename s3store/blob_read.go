@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,18 +34,19 @@ func (s *Store) OpenBlob(ctx context.Context, d manifest.Digest, off, n int64) (
 	if err := s.health.allow(); err != nil {
 		return nil, 0, 0, err // rather than wait for a turn first
 	}
-	if err := s.slots.acquire(ctx, d, n); err != nil {
+	slot, err := s.slots.take(ctx, d, n)
+	if err != nil {
 		return nil, 0, 0, fmt.Errorf("reading %s: %w", d, err)
 	}
-	b := &blobBody{s: s, ctx: ctx, d: d, key: s.blobKey(d), off: off}
+	b := &blobBody{s: s, ctx: ctx, slot: slot, d: d, key: s.blobKey(d), off: off}
 	obj, err := b.open(n)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusRequestedRangeNotSatisfiable && off == 0 {
 		// S3 has no range of an empty object.
-		s.slots.release()
+		slot.giveBack()
 		return io.NopCloser(strings.NewReader("")), 0, 0, nil
 	}
 	if err != nil {
-		s.slots.release()
+		slot.giveBack()
 		return nil, 0, 0, fmt.Errorf("reading %s: %w", d, err)
 	}
 	b.size, b.end = obj.Size, obj.Size
@@ -52,6 +54,7 @@ func (s *Store) OpenBlob(ctx context.Context, d manifest.Digest, off, n int64) (
 		b.end = min(b.end, off+n)
 	}
 	s.sawETag(d, obj.ETag)
+	slot.pause()
 	return b, off, obj.Size, nil
 }
 
@@ -63,6 +66,7 @@ const freeProgress = 1 << 20
 type blobBody struct {
 	s    *Store
 	ctx  context.Context
+	slot *slot
 	d    manifest.Digest
 	key  string
 	etag string // of the object that cur reads
@@ -76,12 +80,17 @@ type blobBody struct {
 }
 
 func (b *blobBody) Read(p []byte) (int, error) {
+	if b.err != nil || b.off >= b.end {
+		return 0, cmp.Or(b.err, io.EOF)
+	}
+	if err := b.slot.use(b.ctx); err != nil {
+		return 0, fmt.Errorf("reading %s at byte %d: %w", b.d, b.off, err)
+	}
+	defer b.slot.pause()
 	for {
 		switch {
 		case b.err != nil:
 			return 0, b.err
-		case b.off >= b.end:
-			return 0, io.EOF
 		case len(p) == 0:
 			return 0, nil
 		case b.cur == nil:
@@ -191,7 +200,7 @@ func (b *blobBody) Close() error {
 	}
 	b.hangUp()
 	b.err = fs.ErrClosed
-	b.s.slots.release()
+	b.slot.giveBack()
 	return nil
 }
 

@@ -11,9 +11,11 @@ import (
 
 const (
 	listPage = 1000 // entries a page: S3's bound
-	// maxPages bounds the exchanges of one list, in a bucket where somebody put a
-	// million folders between two repositories.
+	// maxPages bounds the exchanges of one list of tags: a million of them.
 	maxPages = 1000
+	// maxFolders bounds those of one list of repositories, each of which costs at
+	// least one, in a bucket where somebody put a million folders between two.
+	maxFolders = 20_000
 )
 
 var errTooMuch = errors.New("the list takes too many pages of the bucket")
@@ -121,7 +123,7 @@ func (w *repoWalk) folder(path []string) error {
 		prefix += strings.Join(path, "/") + "/"
 	}
 	for next := ""; ; {
-		if w.pages++; w.pages > maxPages {
+		if w.pages++; w.pages > maxFolders {
 			return errTooMuch
 		}
 		page, err := w.s.list(w.ctx, prefix, "/", next, listPage)

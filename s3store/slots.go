@@ -79,6 +79,69 @@ func (s *slots) acquire(ctx context.Context, blob manifest.Digest, n int64) erro
 	return context.Cause(ctx)
 }
 
+// lent is how long a slot is kept by a body that nobody reads. Readers that are
+// paced by their own client, or by a full disk, should not hold up the others: their
+// body stays open, and asks for a slot again when it is read.
+const lent = 2 * time.Second
+
+// A slot is one body's turn. One goroutine reads the body.
+type slot struct {
+	of   *slots
+	blob manifest.Digest
+	n    int64
+	idle *time.Timer
+
+	mu   sync.Mutex // guards held
+	held bool
+}
+
+// take waits for a slot for n bytes of a blob; it is in use at first.
+func (s *slots) take(ctx context.Context, blob manifest.Digest, n int64) (*slot, error) {
+	if err := s.acquire(ctx, blob, n); err != nil {
+		return nil, err
+	}
+	t := &slot{of: s, blob: blob, n: n, held: true}
+	t.idle = time.AfterFunc(lent, t.drop)
+	t.idle.Stop()
+	return t, nil
+}
+
+// use begins a read.
+func (t *slot) use(ctx context.Context) error {
+	t.idle.Stop()
+	t.mu.Lock()
+	held := t.held
+	t.mu.Unlock()
+	if held {
+		return nil // a timer that is late may still drop it: one body too many, for one read
+	}
+	if err := t.of.acquire(ctx, t.blob, t.n); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.held = true
+	t.mu.Unlock()
+	return nil
+}
+
+// pause ends a read.
+func (t *slot) pause() { t.idle.Reset(lent) }
+
+// giveBack ends the body.
+func (t *slot) giveBack() {
+	t.idle.Stop()
+	t.drop()
+}
+
+func (t *slot) drop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held {
+		t.held = false
+		t.of.release()
+	}
+}
+
 func (s *slots) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

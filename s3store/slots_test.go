@@ -70,3 +70,38 @@ func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
 		}
 	})
 }
+
+func TestBodyThatNobodyReadsLendsItsSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(1, 0)
+		slow, err := s.take(t.Context(), digestNo(1), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.pause()
+		start := time.Now()
+		other, err := s.take(t.Context(), digestNo(2), -1)
+		if err != nil || time.Since(start) != lent {
+			t.Fatal(err, time.Since(start))
+		}
+		again := make(chan error)
+		go func() { again <- slow.use(t.Context()) }()
+		synctest.Wait()
+		other.giveBack()
+		if err := <-again; err != nil {
+			t.Error(err)
+		}
+		if s.used != 1 {
+			t.Errorf("%d used", s.used)
+		}
+		time.Sleep(10 * lent) // in use, it is not lent
+		if s.used != 1 {
+			t.Errorf("%d used", s.used)
+		}
+		slow.giveBack()
+		slow.giveBack()
+		if s.used != 0 {
+			t.Errorf("%d used", s.used)
+		}
+	})
+}

@@ -321,13 +321,9 @@ func (h *host) open(repo string, d manifest.Digest) *stream {
 	return s
 }
 
-// wantOneFetch checks that the upstream was asked once for the blob and sent it once.
+// wantOneFetch checks that the upstream sent each byte of the blob once.
 func (h *host) wantOneFetch(c hubtest.Content) {
 	h.Helper()
-	h.up.WaitIdle()
-	if n := h.up.Gets(c.Digest); n != 1 {
-		h.Errorf("the upstream had %d requests for %s", n, c.Digest)
-	}
 	h.wantCost(c, tolerance)
 }
 

@@ -17,22 +17,23 @@ const (
 	bucketName               = "images"
 )
 
-// bucket is a shared store: its part of a daemon's configuration, and a look
-// at what lies in it that is not through registryd.
+// bucketCredentials is the environment of a daemon that uses the bucket.
+var bucketCredentials = []string{"AWS_ACCESS_KEY_ID=" + bucketUser, "AWS_SECRET_ACCESS_KEY=" + bucketSecret}
+
+// bucket is a shared store in three views.
 type bucket struct {
-	store string
-	has   func(key string) error // nil if there is an object
-	// folder is where a folder store lies; empty for the others.
-	folder string
+	store string                 // as a daemon's configuration names it
+	stock string                 // as a stock registry's does
+	has   func(key string) error // a look from outside: nil if there is an object
 }
 
 var bucketKinds = map[string]func(t *testing.T) bucket{
 	"folder": func(t *testing.T) bucket {
 		dir := scratch(t)
-		return bucket{"{url: file://" + dir + "}", func(key string) error {
+		return bucket{"{url: file://" + dir + "}", inFolder(dir), func(key string) error {
 			_, err := os.Stat(filepath.Join(dir, key))
 			return err
-		}, dir}
+		}}
 	},
 	"minio": func(t *testing.T) bucket {
 		const addr = "127.0.0.1:9000"
@@ -62,26 +63,33 @@ func bucketAt(t *testing.T, server *process, addr, driver string) bucket {
 	const prefix = "fleet"
 	store := fmt.Sprintf("{url: s3://%s/%s, s3: {endpoint: http://%s, region: us-east-1, client: %s, path_style: true}}",
 		bucketName, prefix, addr, driver)
-	return bucket{store, func(key string) error {
+	stock := fmt.Sprintf("s3: {accesskey: %s, secretkey: %s, region: us-east-1, regionendpoint: 'http://%s', forcepathstyle: true, bucket: %s, rootdirectory: /%s}, redirect: {disable: true}",
+		bucketUser, bucketSecret, addr, bucketName, prefix)
+	return bucket{store, stock, func(key string) error {
 		_, err := client.StatObject(t.Context(), bucketName, prefix+"/"+key, minio.StatObjectOptions{})
 		return err
-	}, ""}
+	}}
 }
 
-// hasImage is nil when all that a pull of library/debian:12 for this platform
-// needs lies in the bucket, the tag included.
+// hasImage is nil when all of library/debian:12 lies in the bucket, for every
+// platform, the tag included.
 func (b bucket) hasImage(t *testing.T) error {
 	t.Helper()
+	const (
+		root = "docker/registry/v2/"
+		repo = root + "repositories/docker.io/library/debian/"
+	)
+	keys := []string{repo + "_manifests/tags/12/current/link"}
 	debian, _ := makeImages(t)
-	manifest, err := amd64Of(t, debian).Manifest()
-	if err != nil {
-		t.Fatal(err)
+	manifests, blobs := digestsOf(t, debian)
+	for _, digest := range manifests {
+		keys = append(keys, repo+"_manifests/revisions/sha256/"+digest.Hex+"/link")
 	}
-	const root = "docker/registry/v2/"
-	keys := []string{root + "repositories/docker.io/library/debian/_manifests/tags/12/current/link"}
-	for _, desc := range append(manifest.Layers, manifest.Config) {
-		hex := desc.Digest.Hex
-		keys = append(keys, root+"blobs/sha256/"+hex[:2]+"/"+hex+"/data")
+	for _, digest := range blobs {
+		keys = append(keys, repo+"_layers/sha256/"+digest.Hex+"/link")
+	}
+	for _, digest := range append(manifests, blobs...) {
+		keys = append(keys, root+"blobs/sha256/"+digest.Hex[:2]+"/"+digest.Hex+"/data")
 	}
 	for _, key := range keys {
 		if err := b.has(key); err != nil {
@@ -99,9 +107,8 @@ func TestNextHostPullsFromTheBucket(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			h := startHub(t)
 			bucket := makeBucket(t)
-			credentials := []string{"AWS_ACCESS_KEY_ID=" + bucketUser, "AWS_SECRET_ACCESS_KEY=" + bucketSecret}
-			first := startDaemon(t, setup{store: bucket.store, env: credentials})
-			second := startDaemon(t, setup{host: 1, store: bucket.store, env: credentials})
+			first := startDaemon(t, setup{store: bucket.store, env: bucketCredentials})
+			second := startDaemon(t, setup{host: 1, store: bucket.store, env: bucketCredentials})
 			pull := func(d *daemon) {
 				t.Helper()
 				run(t, nil, "crane", "pull", "--insecure", "--format=oci", d.addr+"/library/debian:12",

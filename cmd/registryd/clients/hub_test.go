@@ -44,7 +44,7 @@ func startHub(t *testing.T) *hub {
 	t.Helper()
 	content := hubContent(t)
 	const stock = "127.0.0.1:5500"
-	stockRegistry(t, content, stock)
+	stockRegistry(t, inFolder(content), stock)
 	cert, err := authority()
 	if err != nil {
 		t.Fatal(err)

@@ -17,11 +17,11 @@ import (
 // makes the namespaces; as process 1 in there it prepares them and reaps; the
 // third runs the tests.
 const (
-	stageKey = "REGISTRYD_CLIENTS_STAGE"
+	stageKey = "CLIENTS_TEST_STAGE"
 	// workKey names the folder of the whole run. The host's stage removes it
 	// when the namespaces, and so all mounts below it, are gone; t.TempDir
 	// would be removed with a layer still mounted.
-	workKey = "REGISTRYD_CLIENTS_WORK"
+	workKey = "CLIENTS_TEST_WORK"
 )
 
 // hosts are the names that the fake hub answers to.

@@ -48,6 +48,13 @@ type process struct {
 // test failed.
 func start(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
+	return startIn(t, "", env, path, args...)
+}
+
+// startIn is start for a program of another root file system, and for the
+// usual one if root is empty.
+func startIn(t *testing.T, root string, env []string, path string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: filepath.Base(path), cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.log = filepath.Join(scratch(t), p.name+".log")
 	log, err := os.Create(p.log)
@@ -57,6 +64,10 @@ func start(t *testing.T, env []string, path string, args ...string) *process {
 	defer log.Close()
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if root != "" {
+		p.cmd.Dir = "/"
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,10 +164,20 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 // try is run for a client that may fail.
 func try(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
+	return tryIn(t, "", env, need.Binary(t, name), args...)
+}
+
+// tryIn is try for a program, by its path, of another root file system.
+func tryIn(t *testing.T, root string, env []string, path string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, need.Binary(t, name), args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), env...)
+	if root != "" {
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	}
 	// Engines leave helpers with the client's pipes open; do not wait for them.
 	cmd.WaitDelay = time.Second
 	var out bytes.Buffer

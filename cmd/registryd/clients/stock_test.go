@@ -13,21 +13,27 @@ import (
 	"hostlocal/cmd/testdeps/need"
 )
 
-// stockRegistry runs a stock registry over the folder root, at addr.
-func stockRegistry(t *testing.T, root, addr string) *process {
+// stockRegistry runs a stock registry at addr over a storage of its own
+// configuration's terms, as inFolder gives it.
+func stockRegistry(t *testing.T, storage, addr string) *process {
 	t.Helper()
 	config := filepath.Join(scratch(t), "registry.yml")
 	text := fmt.Sprintf(`version: 0.1
 log: {level: warn, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}
-http: {addr: %q}
-`, root, addr)
+storage: {%s}
+http: {addr: %q, secret: of-the-tests}
+`, storage, addr)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, []string{"OTEL_TRACES_EXPORTER=none"}, need.Binary(t, "registry"), "serve", config)
 	p.ready(answers("http://" + addr + "/v2/"))
 	return p
+}
+
+// inFolder is a stock registry's storage in a plain folder.
+func inFolder(dir string) string {
+	return fmt.Sprintf("filesystem: {rootdirectory: %q}", dir)
 }
 
 // The hub's content, pushed once a run; the registries over it only read.
@@ -43,7 +49,7 @@ func hubContent(t *testing.T) string {
 	hubRoot.once.Do(func() {
 		dir := scratch(t)
 		const addr = "127.0.0.1:5599"
-		p := stockRegistry(t, dir, addr)
+		p := stockRegistry(t, inFolder(dir), addr)
 		pushImages(t, addr)
 		p.stop()
 		hubRoot.dir = dir

@@ -55,3 +55,33 @@ func largestLayer(t *testing.T, img v1.Image) v1.Descriptor {
 	}
 	return largest
 }
+
+// digestsOf is all that an index consists of, itself included.
+func digestsOf(t *testing.T, index v1.ImageIndex) (manifests, blobs []v1.Hash) {
+	t.Helper()
+	top, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests = []v1.Hash{digest}
+	for _, desc := range top.Manifests {
+		img, err := index.Image(desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests = append(manifests, desc.Digest)
+		blobs = append(blobs, manifest.Config.Digest)
+		for _, layer := range manifest.Layers {
+			blobs = append(blobs, layer.Digest)
+		}
+	}
+	return manifests, blobs
+}

@@ -1,0 +1,109 @@
+package clients
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"hostlocal/cmd/testdeps/need"
+)
+
+// The root file system of a newer Debian, unpacked once a run.
+var newer struct {
+	once sync.Once
+	root string
+	err  error
+}
+
+// newerRoot returns a root file system with Docker 28 and podman 5, in which
+// the run's folder, and so every file of a test, has the same path.
+func newerRoot(t *testing.T) string {
+	t.Helper()
+	need.Root(t)
+	tar := need.Rootfs(t)
+	newer.once.Do(func() {
+		newer.root = filepath.Join(os.Getenv(workKey), "newer")
+		newer.err = unpackRoot(tar, newer.root)
+	})
+	if newer.err != nil {
+		t.Fatal(newer.err)
+	}
+	return newer.root
+}
+
+func unpackRoot(tar, root string) error {
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if out, err := exec.Command("tar", "-C", root, "-xf", tar).CombinedOutput(); err != nil {
+		return fmt.Errorf("unpacking %s: %w: %s", tar, err, out)
+	}
+	// It must be a mount point itself: Docker remounts the root it sees.
+	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	work := os.Getenv(workKey)
+	if err := os.MkdirAll(filepath.Join(root, work), 0o755); err != nil {
+		return err
+	}
+	for from, flags := range map[string]uintptr{
+		"/proc": unix.MS_BIND | unix.MS_REC, "/sys": unix.MS_BIND | unix.MS_REC, "/dev": unix.MS_BIND | unix.MS_REC,
+		"/run": unix.MS_BIND, "/etc/hosts": unix.MS_BIND, "/etc/resolv.conf": unix.MS_BIND, work: unix.MS_BIND,
+	} {
+		to := filepath.Join(root, from)
+		if _, err := os.Stat(to); err != nil {
+			if err := os.WriteFile(to, nil, 0o644); err != nil {
+				return err
+			}
+		}
+		if err := unix.Mount(from, to, "", flags, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", to, err)
+		}
+	}
+	return nil
+}
+
+// TestNewerDockerPullsAndRunsThroughMirror is Docker 28 with either of its
+// stores. With containerd's, the default from 29 on, it sends ?ns= and asks
+// for ranges as containerd does.
+func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
+	need.Root(t)
+	for name, features := range map[string]map[string]bool{
+		"classic":    {"containerd-snapshotter": false},
+		"containerd": {"containerd-snapshotter": true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newerRoot(t)
+			coldThenWarm(t, func(t *testing.T, d *daemon) puller {
+				docker := &docker{t: t, root: root, client: "/usr/bin/docker"}
+				docker.start("/usr/sbin/dockerd", d.addr, features)
+				return docker.puller()
+			})
+		})
+	}
+}
+
+// TestNewerPodmanPullsThroughMirror is podman 5, which has no way back to the
+// hub once a manifest came from the mirror.
+func TestNewerPodmanPullsThroughMirror(t *testing.T) {
+	root := newerRoot(t)
+	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
+		env := append(containersConf(t, d.addr), "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
+		podman := func(args ...string) {
+			t.Helper()
+			args = append([]string{"--cgroup-manager=cgroupfs", "--events-backend=file"}, args...)
+			if out, err := tryIn(t, root, env, "/usr/bin/podman", args...); err != nil {
+				t.Fatalf("podman %q: %v\n%s", args, err, out)
+			}
+		}
+		return puller{
+			pull:   func() { podman("pull", "docker.io/library/debian:12") },
+			forget: func() { podman("rmi", "docker.io/library/debian:12") },
+		}
+	})
+}

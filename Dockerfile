@@ -9,9 +9,12 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+# What `registryd version` says: docker build --build-arg VERSION=v1.2.3. The history is not asked, because
+# a linked working tree has none in here, and the build would fail on it.
+ARG VERSION=
 # Without cgo the binary needs no libc, and the final image can be empty. -trimpath makes the build
 # the same wherever it runs.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/registryd ./cmd/registryd
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION" -o /out/registryd ./cmd/registryd
 # The folders that the daemon may write to, made here because the final image has no mkdir.
 RUN mkdir -p /out/root/var/cache/registryd /out/root/var/lib/registryd /out/root/tmp
 

@@ -39,7 +39,7 @@ type fill struct {
 	answered chan struct{} // closed when Get may return: bytes flow, or the fill has ended
 	ended    chan struct{} // closed when the fill has left the cache
 
-	mu       sync.Mutex // guards all below; no I/O under it, and no other lock
+	mu       sync.Mutex // guards all below; no I/O and no other lock under it
 	size     int64      // bytes, -1 unknown
 	said     bool       // size was said by a source, not only by the descriptor
 	sizedBy  *candidate // that source; nil for an earlier process's
@@ -171,8 +171,9 @@ func (f *fill) fetchAll() error {
 	verdict := make(chan error, 1)
 	fetches.Go(func() { verdict <- f.hash(ctx) })
 	for {
+		part, parallel, oneRequest := f.terms()
 		f.mu.Lock()
-		for cl := f.plan(); cl != nil; cl = f.plan() {
+		for cl := f.plan(part, parallel, oneRequest); cl != nil; cl = f.plan(part, parallel, oneRequest) {
 			f.claims = append(f.claims, cl)
 			fetches.Go(func() { f.fetch(ctx, cl) })
 		}

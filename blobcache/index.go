@@ -234,6 +234,18 @@ func (x *index) victim(budget int64) *entry {
 	return e
 }
 
+// putBack undoes victim, for a file that could not be removed.
+func (x *index) putBack(e *entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.entries[e.digest] != nil {
+		return
+	}
+	x.entries[e.digest] = e
+	x.present += e.blocks
+	x.probation.push(e)
+}
+
 // forget takes d out of the index because its file was removed. It returns the
 // bytes that came free: none yet if somebody reads the file.
 func (x *index) forget(d manifest.Digest) (freed int64) {

@@ -41,14 +41,29 @@ type claim struct {
 	whole    bool  // asks for everything, without a range
 }
 
+// terms is how the source in use likes to be asked: bytes at a time, requests in
+// flight, or for everything in one request.
+func (f *fill) terms() (part int64, parallel int, oneRequest bool) {
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	part, parallel = math.MaxInt64, 1
+	if p, ok := f.opener.source().(Planner); ok {
+		part, parallel = p.Plan(size)
+	}
+	if f.want.Ranged {
+		part = min(part, rangedPart)
+	}
+	return max(part, near), max(parallel, 1), f.opener.rangeless()
+}
+
 // plan returns the next claim to fetch, nil if what runs is enough. The caller
 // holds mu.
-func (f *fill) plan() *claim {
+func (f *fill) plan(part int64, parallel int, oneRequest bool) *claim {
 	switch {
 	case f.fatal != nil, f.said && f.landed.until(0) == f.size:
 		return nil
-	case f.size <= 0, f.opener.rangeless():
-		// One request for everything: there is nothing to make ranges of.
+	case f.size <= 0, oneRequest:
 		if len(f.claims) > 0 {
 			return nil
 		}
@@ -58,7 +73,6 @@ func (f *fill) plan() *claim {
 		}
 		return &claim{end: end, whole: true}
 	}
-	part, parallel := f.terms()
 	if len(f.claims) == 0 && !f.said {
 		if gap := f.gap(f.want.Offset); gap.len() > 0 {
 			return f.claim(gap, part)
@@ -75,18 +89,6 @@ func (f *fill) plan() *claim {
 		return f.claim(f.gap(0), part)
 	}
 	return nil
-}
-
-// terms is how the source in use likes to be asked.
-func (f *fill) terms() (part int64, parallel int) {
-	part, parallel = math.MaxInt64, 1
-	if p, ok := f.opener.source().(Planner); ok {
-		part, parallel = p.Plan(f.size)
-	}
-	if f.want.Ranged {
-		part = min(part, rangedPart)
-	}
-	return max(part, near), max(parallel, 1)
 }
 
 func (f *fill) claim(gap span, part int64) *claim {

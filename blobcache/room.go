@@ -60,8 +60,11 @@ func (c *Cache) evictOne() (freed int64, ok bool) {
 	}
 	c.memory.remove(e.digest)
 	if err := os.Remove(c.blobPath(e.digest)); err != nil && !os.IsNotExist(err) {
-		c.log.Error("blobcache: cannot evict", "digest", e.digest, "err", err)
-		return 0, false // its bytes go on counting until the next start
+		c.index.putBack(e)
+		if c.stats.shouldSay() {
+			c.log.Error("blobcache: cannot evict", "digest", e.digest, "err", err)
+		}
+		return 0, false
 	}
 	c.stats.evicted.Add(e.blocks)
 	return e.blocks, true

@@ -14,6 +14,10 @@ const (
 	// visible within it.
 	decisionTTL = time.Minute
 
+	// rememberedPatience bounds the wait for the bucket's answer where its last one
+	// is remembered. With tagLimit it is less than the 2 s that a tag may take.
+	rememberedPatience = 150 * time.Millisecond
+
 	// maxDecisions bounds the bare names in memory, some 200 bytes each.
 	maxDecisions = 4 << 10
 )
@@ -74,7 +78,7 @@ func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string
 	remembered, known := g.links.Own(name)
 	until := time.Now().Add(answerLimit)
 	if known {
-		until = time.Now().Add(g.bucket.store.Patience())
+		until = time.Now().Add(min(g.bucket.store.Patience(), rememberedPatience))
 	}
 	f := g.existence.join(name, func(ctx context.Context) (bool, error) {
 		own, err := g.bucket.exists(ctx, name)

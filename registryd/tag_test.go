@@ -394,3 +394,19 @@ func TestOwnTagsAreTheBuckets(t *testing.T) {
 		w.wantCalls(&w.hub.calls, "", 0)
 	})
 }
+
+func TestABareNameIsServedWithinTwoSecondsWhileAllIsStalled(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "team/app:v1", "one")
+		w.pull("team/app:v1", im)
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		w.hub.stall("")
+		w.bucket.stall("")
+		w.took(2*time.Second, func() {
+			if a := w.mustGet("team/app:v1", im); a.Warning == "" {
+				w.t.Fatal("no warning")
+			}
+		})
+	}, func(w *world) { w.bucket.patience = time.Second })
+}

@@ -273,6 +273,12 @@ func (h *host) counted(metric string, labels ...string) (sum float64) {
 	return sum
 }
 
+// wantCounted waits until the metric has counted.
+func (h *host) wantCounted(metric string, labels ...string) {
+	h.Helper()
+	h.await(fmt.Sprintf("%s%v to count", metric, labels), func() bool { return h.counted(metric, labels...) > 0 })
+}
+
 // wantFailureCounted waits until a fill from the source has counted as one that failed.
 func (h *host) wantFailureCounted(source string) {
 	h.Helper()

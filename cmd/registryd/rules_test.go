@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"blobcache":                  {"manifest"},
 	"s3store":                    {"manifest"},
 	"s3store/s3test":             {"manifest", "s3store"},
-	"registryd":                  {"blobcache", "manifest"},
+	"registryd":                  {"blobcache", "manifest", "registryd/upstream"},
 	"registryd/upstream":         {"manifest"},
 	"registryd/upstream/hubtest": {"manifest"},
 	"systemd":                    {},

@@ -1,0 +1,103 @@
+package registryd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"hostlocal/blobcache"
+)
+
+// errGone says that what was to be written is not on this disk any more.
+var errGone = errors.New("evicted before the bucket took it")
+
+// write does the work.
+func (w *writer) write(ctx context.Context, x write) error {
+	if x.Manifest {
+		return w.writeManifest(ctx, x)
+	}
+	return w.writeBlob(ctx, x)
+}
+
+func (w *writer) writeManifest(ctx context.Context, x write) error {
+	m, err := w.load(x.Digest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	if err := w.store.PutManifest(ctx, x.Repo, x.Digest, m.Body); err != nil {
+		return fmt.Errorf("writing manifest %s of %s: %w", x.Digest, x.Repo, err)
+	}
+	for _, tag := range x.Tags {
+		if w.stands(tagKey{x.Repo, tag}) != x.Digest {
+			continue // it moved on; a later write says where to
+		}
+		if err := w.store.PutTag(ctx, x.Repo, tag, x.Digest); err != nil {
+			return fmt.Errorf("writing tag %s:%s: %w", x.Repo, tag, err)
+		}
+	}
+	return nil
+}
+
+// writeBlob joins the fill and uploads what lands. A blob that passes through
+// without being kept is left out: it is gone before the bucket could ask for a part
+// again.
+func (w *writer) writeBlob(ctx context.Context, x write) error {
+	b, err := w.disk.Join(ctx, x.Digest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	defer b.Close()
+	r := &followed{ctx: ctx, blob: b}
+	size := b.Size()
+	if size < 0 {
+		if size, err = length(r); err != nil {
+			return fmt.Errorf("%w: %w", errGone, err)
+		}
+	}
+	if err := w.store.PutBlob(ctx, x.Digest, size, r); err != nil {
+		if r.failed.Load() {
+			return fmt.Errorf("%w: %w", errGone, err) // the fill's failure, not the bucket's
+		}
+		return fmt.Errorf("writing blob %s: %w", x.Digest, err)
+	}
+	if err := w.store.LinkLayer(ctx, x.Repo, x.Digest); err != nil {
+		return fmt.Errorf("linking %s in %s: %w", x.Digest, x.Repo, err)
+	}
+	return nil
+}
+
+// followed is a blob that is read for the bucket as it lands. It tells a fill that
+// failed from a bucket that did.
+type followed struct {
+	ctx    context.Context // of the upload
+	blob   *blobcache.Blob
+	failed atomic.Bool
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *followed) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.blob.ReadAtContext(f.ctx, p, off)
+	if err != nil && !errors.Is(err, io.EOF) && f.ctx.Err() == nil {
+		f.failed.Store(true)
+	}
+	return n, err
+}
+
+// length reads a blob whose size nobody said to its end and returns the size in
+// bytes.
+func length(r io.ReaderAt) (int64, error) {
+	buf := make([]byte, 256<<10)
+	var off int64
+	for {
+		n, err := r.ReadAt(buf, off)
+		off += int64(n)
+		if errors.Is(err, io.EOF) {
+			return off, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}

@@ -28,9 +28,15 @@ type process struct {
 	log     bytes.Buffer
 }
 
-// started runs registryd serve with the hub as its only upstream, and waits until
-// it is ready. The test's end stops it.
+// started runs registryd serve with the hub as its only upstream and a folder as
+// its store, and waits until it is ready. The test's end stops it.
 func (t *tester) started(h *hubtest.Hub) *process {
+	t.Helper()
+	return t.startedOn(h, folderBucket{filepath.Join(t.dir, "store")})
+}
+
+// startedOn is started with a store.
+func (t *tester) startedOn(h *hubtest.Hub, bucket bucketServer) *process {
 	t.Helper()
 	binary, err := exec.LookPath("registryd") // testscript has put it there
 	if err != nil {
@@ -44,11 +50,13 @@ func (t *tester) started(h *hubtest.Hub) *process {
 	file := t.file(fmt.Sprintf(`
 listen: 127.0.0.1:0
 admin: unix://%[1]s/a.sock
-cache: {dir: %[1]s/cache, size: 1GiB, keep_free: 1MiB}
-store: {url: 'file://%[1]s/store'}
-upstreams: {hub.test: {url: "%[2]s"}}
-`, t.dir, h.URL))
+cache: {dir: %[1]s/cache, size: 2GiB, keep_free: 1MiB}
+store:
+%[2]s
+upstreams: {hub.test: {url: "%[3]s"}}
+`, t.dir, bucket.config(), h.URL))
 	p := &process{tester: t, cmd: exec.Command(binary, "serve", "--config", file)}
+	credentials()
 	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	p.cmd.Stderr = &p.log
 	p.admin = &http.Client{Timeout: startLimit, Transport: &http.Transport{

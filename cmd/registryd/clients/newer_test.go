@@ -88,6 +88,27 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 	}
 }
 
+// TestNewerContainerdPullsInPieces has containerd 2 fetch a layer as several
+// open-ended ranges at once, each dropped when its piece is there.
+func TestNewerContainerdPullsInPieces(t *testing.T) {
+	root := newerRoot(t)
+	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
+		c := &ctr{t: t, root: root, client: "/usr/bin/ctr"}
+		c.start("/usr/bin/containerd", d.addr, 3, `[plugins.'io.containerd.transfer.v1.local']
+  concurrent_layer_fetch_buffer = 4194304
+`)
+		p := c.puller()
+		pull := p.pull
+		p.pull = func() {
+			pull()
+			if d.metric("registryd_requests_total", `code="206"`) == 0 {
+				t.Error("containerd asked for no range; its setting has changed")
+			}
+		}
+		return p
+	})
+}
+
 // TestNewerPodmanPullsThroughMirror is podman 5, which has no way back to the
 // hub once a manifest came from the mirror.
 func TestNewerPodmanPullsThroughMirror(t *testing.T) {

@@ -85,7 +85,7 @@ func (c *ctr) puller() puller {
 }
 
 func TestContainerdPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "containerd")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller { return startContainerd(t, d.addr).puller() })
 }
@@ -93,7 +93,7 @@ func TestContainerdPullsAndRunsThroughMirror(t *testing.T) {
 // TestContainerdPullsOtherRegistries asks for an image of a registry that is
 // not Docker Hub: only ?ns= says which.
 func TestContainerdPullsOtherRegistries(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "containerd")
 	h := startHub(t)
 	ctr := startContainerd(t, startDaemon(t, setup{}).addr)

@@ -24,7 +24,7 @@ var newer struct {
 // the run's folder, and so every file of a test, has the same path.
 func newerRoot(t *testing.T) string {
 	t.Helper()
-	need.Root(t)
+	inNamespaces(t)
 	tar := need.Rootfs(t)
 	newer.once.Do(func() {
 		newer.root = filepath.Join(os.Getenv(workKey), "newer")
@@ -72,7 +72,7 @@ func unpackRoot(tar, root string) error {
 // stores. With containerd's, the default from 29 on, it sends ?ns= and asks
 // for ranges as containerd does.
 func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	for name, features := range map[string]map[string]bool{
 		"classic":    {"containerd-snapshotter": false},
 		"containerd": {"containerd-snapshotter": true},

@@ -465,6 +465,7 @@ func contractHostile(t *testing.T) {
 	}
 	for _, request := range []string{
 		"GET /v2/ HTTP/1.1\r\n\r\n", "GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nConnection: close\r\n\r\n",
+		"GET /v2/ HTTP/1.1\r\nHost: rebound.example.com\r\nConnection: close\r\n\r\n",
 		"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("y", 32<<10) + "\r\n\r\n", "\x16\x03\x01\x02\x00\r\n\r\n",
 	} {
 		if line := s.raw(request); !strings.HasPrefix(line, "HTTP/1.1 4") && !strings.HasPrefix(line, "HTTP/1.0 4") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -272,6 +273,23 @@ func TestCredentialsOfTheDockerConfigurationCountToo(t *testing.T) {
 	tt.bad("listen: ':5000'\nupstreams:\n  ghcr.io: {}\n  quay.io: {}",
 		"line 3: upstreams.ghcr.io has credentials (of ghcr.io in the Docker configuration), and :5000 is open to others, who would pull with them; "+
 			"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may")
+}
+
+// They are looked for under every name of the upstream, as they are when it is asked.
+func TestCredentialsUnderAnotherNameOfTheUpstreamCount(t *testing.T) {
+	tt := newTester(t)
+	tt.Setenv("DOCKER_CONFIG", tt.dir)
+	auths := `{"auths": {"registry.corp": {"auth": "bWU6c2VjcmV0"}, "127.0.0.1:15000": {"auth": "bWU6c2VjcmV0"}, "https://index.docker.io/v1/": {"auth": "bWU6c2VjcmV0"}}}`
+	if err := os.WriteFile(filepath.Join(tt.dir, "config.json"), []byte(auths), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const told = "line 2: upstreams.%s has credentials (of %s in the Docker configuration), and :5000 is open to others, who would pull with them; " +
+		"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may"
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {url: 'https://registry.corp'}}", fmt.Sprintf(told, "corp.test", "registry.corp"))
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {hosts: [registry.corp]}}", fmt.Sprintf(told, "corp.test", "registry.corp"))
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {url: 'http://127.0.0.1:15000'}}", fmt.Sprintf(told, "corp.test", "127.0.0.1:15000"))
+	tt.bad("listen: ':5000'\nupstreams: {docker.io: {}}", fmt.Sprintf(told, "docker.io", "docker.io"))
+	tt.good("listen: ':5000'\nupstreams: {corp.test: {}}")
 }
 
 func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {

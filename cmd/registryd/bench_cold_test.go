@@ -157,4 +157,3 @@ func hashOnly(size int64) error {
 	}
 	return nil
 }
-

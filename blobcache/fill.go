@@ -271,7 +271,7 @@ func (f *fill) finish(err error) {
 	case err == nil:
 		err = f.publish()
 	case f.part == nil:
-	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single:
+	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single, f.empty():
 		f.part.remove()
 		f.c.ledger.settle(f.taken, 0)
 	default:
@@ -294,6 +294,13 @@ func (f *fill) finish(err error) {
 	f.mu.Unlock()
 	close(f.ended)
 	f.report(source, err)
+}
+
+// empty reports whether nothing has landed: there is nothing to go on from.
+func (f *fill) empty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.landed) == 0
 }
 
 // publish puts the verified file in its place. Readers have their own

@@ -136,12 +136,18 @@ func (o *opener) source() Source {
 	return first.Source
 }
 
-// name is the word for the source in use.
+// name is the word for the source in use. Where none has answered it is the last
+// one that failed, rather than lacked the blob.
 func (o *opener) name() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.all) == 0 {
 		return "none"
+	}
+	for _, c := range slices.Backward(o.all) {
+		if !o.answered && c.out != nil && !errors.Is(c.out, fs.ErrNotExist) {
+			return c.Name()
+		}
 	}
 	return o.all[o.current].Name()
 }

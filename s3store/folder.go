@@ -36,10 +36,10 @@ type folder struct {
 	sweep   sweeper
 }
 
-// openFolder makes the root if need be. Its parent must exist: a wrong path in the
-// configuration, or a parent that is not mounted, should not pass for an empty store.
+// openFolder makes the root, and what is missing above it, if need be: on a new
+// host not even the user's state folder is there.
 func openFolder(dir string, observe Observe) (*folder, error) {
-	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("opening the folder store: %w", err)
 	}
 	if info, err := os.Stat(dir); err != nil {

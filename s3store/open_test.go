@@ -13,17 +13,17 @@ import (
 
 func TestOpenNamesWhatIsWrong(t *testing.T) {
 	for url, c := range map[string]s3store.Config{
-		"":                     {},
-		"images":               {},
-		"http://host/x":        {},
-		"s3://":                {},
-		"s3://b/../x":          {},
-		"file://host/x":        {},
-		"file:relative":        {},
-		"file:///none/such/at": {},
-		"s3://a":               {Endpoint: "127.0.0.1:9000"},
-		"s3://b":               {Endpoint: "http://h/path"},
-		"s3://c":               {Client: "gcs"},
+		"":                    {},
+		"images":              {},
+		"http://host/x":       {},
+		"s3://":               {},
+		"s3://b/../x":         {},
+		"file://host/x":       {},
+		"file:relative":       {},
+		"file:///dev/null/at": {},
+		"s3://a":              {Endpoint: "127.0.0.1:9000"},
+		"s3://b":              {Endpoint: "http://h/path"},
+		"s3://c":              {Client: "gcs"},
 	} {
 		c.URL = url
 		if _, err := s3store.OpenBucket(context.Background(), c); err == nil {

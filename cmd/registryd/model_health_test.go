@@ -34,9 +34,9 @@ func (h *health) wellSince(t time.Time) bool {
 	return !h.bad && h.since.Before(t)
 }
 
-// A noise is how late this machine is: what a goroutine that only wants to run
+// A lateness is how late this machine is: what a goroutine that only wants to run
 // every few milliseconds had to wait. Bounds in time are wider by that much.
-type noise struct {
+type lateness struct {
 	mu    sync.Mutex // guards what follows
 	worst time.Duration
 	at    time.Time
@@ -47,8 +47,8 @@ const (
 	noiseMemory = 20 * time.Second // longer than any answer may take
 )
 
-func listen(t *testing.T) *noise {
-	n := &noise{}
+func listen(t *testing.T) *lateness {
+	n := &lateness{}
 	stop, ended := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(stop); <-ended })
 	go func() {
@@ -76,7 +76,7 @@ func listen(t *testing.T) *noise {
 
 // late is the worst delay of the last while, several times over: an answer passes
 // through several goroutines.
-func (n *noise) late() time.Duration {
+func (n *lateness) late() time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return 4 * max(n.worst, 0)

@@ -34,7 +34,7 @@ type world struct {
 	s3    *s3test.Server
 	nodes []*node
 	truth *chronicle
-	noise *noise
+	noise *lateness
 	tally tally
 	log   opLog
 

@@ -15,9 +15,6 @@ import (
 	"hostlocal/registryd/upstream/hubtest"
 )
 
-// buckets are the kinds of bucket that hosts share.
-var buckets = map[string]func(*host){"folder": onFolder, "minio": onS3("minio"), "aws": onS3("aws")}
-
 func (b folderBucket) has(key string) bool {
 	_, err := os.Stat(filepath.Join(b.dir, key))
 	return err == nil
@@ -70,7 +67,8 @@ func (h *host) awaitIndexStored(index hubtest.Image) {
 func TestPullIsInTheBucketSoonAfterItsLastByte(t *testing.T) {
 	t.Parallel()
 	const soon = 2*time.Second + noise
-	for name, kind := range buckets {
+	for _, bucket := range buckets {
+		name, kind := bucket.name, bucket.on
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, kind)
 			index := h.index()
@@ -88,7 +86,8 @@ func TestPullIsInTheBucketSoonAfterItsLastByte(t *testing.T) {
 // for no more than whether the tag still stands for it, if there is one.
 func TestNextHostPullsFromTheBucket(t *testing.T) {
 	t.Parallel()
-	for name, kind := range buckets {
+	for _, bucket := range buckets {
+		name, kind := bucket.name, bucket.on
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, kind)
 			index := h.index()

@@ -20,11 +20,13 @@ const (
 	whole = 64 << 10
 )
 
-// join counts a reader; leave undoes it.
-func (f *fill) join() {
+// join counts a reader, and says whether all of the blob was here before it came;
+// leave undoes it.
+func (f *fill) join() (late bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.readers++
-	f.mu.Unlock()
+	return f.verified
 }
 
 func (f *fill) leave() {

@@ -49,6 +49,7 @@ type answer struct {
 	body io.ReadCloser
 	from int64 // the byte of the blob that body begins at
 	size int64 // of the whole blob, -1 if not said
+	all  bool  // nothing bounds it but the blob's end
 	by   *candidate
 }
 
@@ -60,15 +61,22 @@ func newOpener(sources []Source) *opener {
 	return o
 }
 
-// open asks for n bytes from off on, n < 0 for all that follow, of the first
-// source that answers. The error says why none did.
-func (o *opener) open(ctx context.Context, off, n int64) (answer, error) {
+// A request is for n bytes from off on, n < 0 for all that follow.
+type request struct {
+	off, n int64
+	// plain has a source that is no Planner asked for all that follow: n was meant for
+	// one that is.
+	plain bool
+}
+
+// open asks for r of the first source that answers. The error says why none did.
+func (o *opener) open(ctx context.Context, r request) (answer, error) {
 	for {
 		first, second, patience := o.next()
 		if first == nil {
 			return answer{}, o.verdict()
 		}
-		a, err := o.ask(ctx, first, second, patience, off, n)
+		a, err := o.ask(ctx, first, second, patience, r)
 		if err != nil && ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
@@ -106,6 +114,19 @@ func (o *opener) next() (first, second *candidate, patience time.Duration) {
 	return first, second, planner.Patience()
 }
 
+// choosing reports whether it is open which of several sources will be used.
+func (o *opener) choosing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	left := 0
+	for _, c := range o.all {
+		if c.out == nil {
+			left++
+		}
+	}
+	return !o.answered && left > 1
+}
+
 // strike notes that a body of c ended early after n bytes. A source that stalled
 // is out at once if there is another; one that stalls has cost seconds already.
 func (o *opener) strike(c *candidate, n int64, err error) {
@@ -136,12 +157,18 @@ func (o *opener) source() Source {
 	return first.Source
 }
 
-// name is the word for the source in use.
+// name is the word for the source in use. Where none has answered it is the last
+// one that failed, rather than lacked the blob.
 func (o *opener) name() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.all) == 0 {
 		return "none"
+	}
+	for _, c := range slices.Backward(o.all) {
+		if !o.answered && c.out != nil && !errors.Is(c.out, fs.ErrNotExist) {
+			return c.Name()
+		}
 	}
 	return o.all[o.current].Name()
 }
@@ -181,6 +208,13 @@ func (o *opener) preferOther(name string) {
 			return
 		}
 	}
+}
+
+// blame makes c the source in use, for what is said of that to be said of c.
+func (o *opener) blame(c *candidate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current = slices.Index(o.all, c)
 }
 
 // dismiss takes the source in use out, for good reason, and reports whether

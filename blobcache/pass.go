@@ -146,7 +146,7 @@ func (p *pass) takeWindow() error {
 func (p *pass) stream() error {
 	h := p.digest.Algorithm().New()
 	for {
-		a, err := p.opener.open(p.ctx, p.hi, -1)
+		a, err := p.opener.open(p.ctx, request{off: p.hi, n: -1})
 		if err != nil {
 			return err
 		}

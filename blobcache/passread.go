@@ -108,7 +108,7 @@ func (p *pass) direct(ctx context.Context, w io.Writer, off, end int64) (int64, 
 		return off, p.settled(ctx) // the window has it then
 	}
 	stop := min(clip(end, size), size-1)
-	a, err := p.opener.open(ctx, off, stop-off)
+	a, err := p.opener.open(ctx, request{off: off, n: stop - off})
 	if err != nil {
 		return off, err
 	}

@@ -14,12 +14,12 @@ import (
 
 // A tester has a file, an environment and a home of its own.
 type tester struct {
-	*testing.T
+	testing.TB
 	dir string
 	env []string
 }
 
-func newTester(t *testing.T) *tester {
+func newTester(t testing.TB) *tester {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("HOME", dir)
@@ -28,7 +28,7 @@ func newTester(t *testing.T) *tester {
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Setenv("DOCKER_CONFIG", "")
 	t.Setenv("REGISTRY_AUTH_FILE", "")
-	return &tester{T: t, dir: dir}
+	return &tester{TB: t, dir: dir}
 }
 
 // file writes the configuration and returns its name.

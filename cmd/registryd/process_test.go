@@ -33,18 +33,29 @@ type process struct {
 	log     bytes.Buffer // to be read when the process has ended
 }
 
-// started runs registryd serve with the hub as its only upstream, and waits until
-// it is ready. The test's end stops it.
+// started runs registryd serve with the hub as its only upstream and a folder as
+// its store, and waits until it is ready. The test's end stops it.
 func (t *tester) started(h *hubtest.Hub) *process {
 	t.Helper()
-	p := newProcess(t.T, t.dir)
+	return t.startedOn(h, folderBucket{filepath.Join(t.dir, "store")})
+}
+
+// startedOn is started with a store.
+func (t *tester) startedOn(h *hubtest.Hub, bucket bucketServer) *process {
+	t.Helper()
+	p := newProcess(t.TB, t.dir)
+	credentials()
+	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		p.env = append(p.env, key+"="+os.Getenv(key))
+	}
 	p.configure(fmt.Sprintf(`
 listen: 127.0.0.1:0
 admin: unix://%[1]s/a.sock
-cache: {dir: %[1]s/cache, size: 1GiB, keep_free: 1MiB}
-store: {url: 'file://%[1]s/store'}
-upstreams: {hub.test: {url: "%[2]s"}}
-`, t.dir, h.URL))
+cache: {dir: %[1]s/cache, size: 2GiB, keep_free: 1MiB}
+store:
+%[2]s
+upstreams: {hub.test: {url: "%[3]s"}}
+`, t.dir, bucket.config(), h.URL))
 	p.start()
 	return p
 }

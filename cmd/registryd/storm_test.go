@@ -78,7 +78,7 @@ func TestStormOfColdClientsCostsOneImageAndLittleMemory(t *testing.T) {
 	}
 	peak := p.memory()
 	t.Logf("%d requests at once took %v; %d MiB were resident at most", stormClients*stormConnections, took, peak>>20)
-	if peak > stormMemory && !raceDetector {
+	if peak > stormMemory && !underRace {
 		t.Errorf("%d MiB were resident, more than %d", peak>>20, stormMemory>>20)
 	}
 	p.settles("goroutines", func() bool { return p.metric("go_goroutines") <= goroutines+16 })

@@ -25,7 +25,7 @@ type Blob struct {
 	file  *os.File // complete, or the partial file of the fill
 	entry *entry   // held while file is a complete file
 	fill  *fill
-	late  bool // fill was verified when this reader came: all is here but the name
+	late  bool // the fill had verified all when this reader came: only the name is missing
 	pass  *pass
 }
 

@@ -318,7 +318,7 @@ func (c *Cache) Resume(sources func(d manifest.Digest, origin string, size int64
 			continue
 		}
 		if s := sources(d, h.Origin, h.Size); len(s) > 0 {
-			if f, err := c.fillFor(d, Want{Size: h.Size, Origin: h.Origin, Sources: s}); err == nil {
+			if f, _, err := c.fillFor(d, Want{Size: h.Size, Origin: h.Origin, Sources: s}); err == nil {
 				f.leave()
 			}
 		}

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hostlocal/cmd/testdeps/need"
 )
 
 // onTmpfs is a tester whose folder is a file system of its own of size bytes.
 func onTmpfs(t *testing.T, size string, opt Options) *tester {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting a file system to fill needs root")
-	}
+	need.Root(t)
 	dir := t.TempDir()
 	if err := unix.Mount("registryd-test", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Fatal(err)

@@ -79,6 +79,12 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 	f.mu.Lock()
 	if f.said && a.size >= 0 && a.size != f.size {
+		if before := f.sizedBy; before != nil && before != a.by && a.size == f.want.Size {
+			// The descriptor agrees with this one: what came before is not the blob.
+			f.mu.Unlock()
+			f.opener.blame(before)
+			return false, fmt.Errorf("%s: %w", before.Name(), errSize)
+		}
 		f.mu.Unlock()
 		f.opener.exclude(a.by, errSize)
 		f.c.stats.fill(a.by.Name(), "mismatch")
@@ -97,9 +103,15 @@ func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 		f.mu.Unlock()
 		return false, nil
 	}
+	if a.size >= 0 && !f.said && f.landed.last() > a.size {
+		// A source that said no size has sent more than there is.
+		f.mu.Unlock()
+		return false, errSize
+	}
 	learnt := a.size >= 0 && !f.said && a.size != f.size
 	if a.size >= 0 && !f.said {
 		f.resize(a.size)
+		f.sizedBy = a.by
 	}
 	if a.all && !cl.whole {
 		cl.end, cl.whole = f.reach(cl), cl.pos == 0

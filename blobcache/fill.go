@@ -42,6 +42,7 @@ type fill struct {
 	mu       sync.Mutex // guards all below; no I/O and no other lock under it
 	size     int64      // bytes, -1 unknown
 	said     bool       // size was said by a source, not only by the descriptor
+	sizedBy  *candidate // that source; nil for an earlier process's
 	landed   spans
 	roomed   spans // what the ledger has given room for
 	taken    int64 // bytes of the ledger's that this fill holds
@@ -246,19 +247,28 @@ func (f *fill) compare(h hash.Hash) error {
 }
 
 // again decides whether what failed can be tried again without anybody noticing:
-// no reader has had a byte, and another source is left.
+// no reader has had a byte, and another source is left. It is for bytes that were
+// wrong, and for the one source of a blob that had been wrong before: either way
+// the next attempt, here or in the next fill, is another source's.
 func (f *fill) again(err error) bool {
-	if !errors.Is(err, manifest.ErrMismatch) || f.ctx.Err() != nil {
+	wrong := errors.Is(err, manifest.ErrMismatch)
+	if !wrong && !f.single || errors.Is(err, errStorage) || f.ctx.Err() != nil {
 		return false
 	}
-	f.c.suspect(f.digest, f.opener.name())
+	if wrong {
+		f.c.suspect(f.digest, f.opener.name())
+	} else {
+		f.c.avoid(f.digest, f.opener.name())
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.open || !f.opener.dismiss(err) {
 		return false
 	}
-	f.c.stats.fill(f.opener.name(), "mismatch")
-	f.landed, f.hashed, f.fatal, f.claims, f.only = nil, 0, nil, nil, nil
+	if wrong {
+		f.c.stats.fill(f.opener.name(), "mismatch")
+	}
+	f.landed, f.hashed, f.fatal, f.claims, f.only, f.sizedBy = nil, 0, nil, nil, nil, nil
 	f.size, f.said, f.single = f.want.Size, false, true
 	return true
 }
@@ -271,7 +281,7 @@ func (f *fill) finish(err error) {
 	case err == nil:
 		err = f.publish()
 	case f.part == nil:
-	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single:
+	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single, f.empty():
 		f.part.remove()
 		f.c.ledger.settle(f.taken, 0)
 	default:
@@ -296,12 +306,22 @@ func (f *fill) finish(err error) {
 	f.report(source, err)
 }
 
+// empty reports whether nothing has landed: there is nothing to go on from.
+func (f *fill) empty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.landed) == 0
+}
+
 // publish puts the verified file in its place. Readers have their own
 // descriptors of it; the hold on its entry counts its bytes until the last of them
 // is gone.
 func (f *fill) publish() error {
 	f.part.closeMap()
 	os.Remove(f.part.path + mapSuffix)
+	if err := f.cut(); err != nil {
+		return err
+	}
 	if err := f.c.publish(f.digest, f.part.f, f.part.path, f.taken); err != nil {
 		f.part.remove()
 		f.c.ledger.settle(f.taken, 0)
@@ -318,6 +338,24 @@ func (f *fill) publish() error {
 	}
 	f.mu.Unlock()
 	f.c.release(e)
+	return nil
+}
+
+// cut takes off the file what lies behind the verified bytes: an attempt that was
+// wrong may have been longer.
+func (f *fill) cut() error {
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	fi, err := f.part.f.Stat()
+	if err == nil && fi.Size() != size {
+		err = f.part.f.Truncate(size)
+	}
+	if err != nil {
+		f.part.remove()
+		f.c.ledger.settle(f.taken, 0)
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
 	return nil
 }
 

@@ -20,11 +20,13 @@ const (
 	whole = 64 << 10
 )
 
-// join counts a reader; leave undoes it.
-func (f *fill) join() {
+// join counts a reader, and says whether all of the blob was here before it came;
+// leave undoes it.
+func (f *fill) join() (late bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.readers++
-	f.mu.Unlock()
+	return f.verified
 }
 
 func (f *fill) leave() {
@@ -120,7 +122,7 @@ func (f *fill) wait(ctx context.Context, hurry *Blob, off int64, idle func()) (i
 func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.size >= 0 && off >= f.size && (f.verified || off > 0) {
+	if f.verified && off >= f.size {
 		return off, nil, io.EOF
 	}
 	if until := f.visible(off); until > off {

@@ -61,20 +61,17 @@ var errLate = fmt.Errorf("no source answered in time: %w", os.ErrDeadlineExceede
 
 // joinFill returns a reader of d's fill once that has had an answer.
 func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) {
-	f, err := c.fillFor(d, w)
+	f, late, err := c.fillFor(d, w)
 	if err != nil {
 		return nil, err
 	}
-	return c.follow(ctx, d, w, f)
+	return c.follow(ctx, &Blob{c: c, digest: d, want: w, fill: f, late: late})
 }
 
-// follow returns a reader of f, among whose readers the caller is counted, once it
-// has had an answer.
-func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) (*Blob, error) {
-	b := &Blob{c: c, digest: d, want: w, fill: f}
-	f.mu.Lock()
-	b.late = f.verified
-	f.mu.Unlock()
+// follow readies b, which is counted among the readers of its fill, once that has
+// had an answer. On an error it is counted no more.
+func (c *Cache) follow(ctx context.Context, b *Blob) (*Blob, error) {
+	f := b.fill
 	select {
 	case <-f.answered:
 	case <-ctx.Done():
@@ -100,28 +97,29 @@ func (c *Cache) follow(ctx context.Context, d manifest.Digest, w Want, f *fill) 
 }
 
 // fillFor returns the fill of d, with the caller counted as a reader.
-func (c *Cache) fillFor(d manifest.Digest, w Want) (*fill, error) {
+// late says that it had all of the blob already.
+func (c *Cache) fillFor(d manifest.Digest, w Want) (f *fill, late bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	s := c.suspects[d]
 	suspected := time.Now().Before(s.until)
 	if suspected && w.Offset > 0 {
-		return nil, fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
+		return nil, false, fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
 	}
-	f := c.fills[d]
-	if f == nil {
-		if !suspected {
-			s.source = ""
-		}
-		f = c.newFill(d, w, s.source)
-		c.fills[d] = f
-		c.work.Go(f.run)
+	if f := c.fills[d]; f != nil {
+		return f, f.join(), nil
 	}
+	if !suspected {
+		s.source = ""
+	}
+	f = c.newFill(d, w, s.source)
 	f.join()
-	return f, nil
+	c.fills[d] = f
+	c.work.Go(f.run)
+	return f, false, nil
 }
 
 var errClosed = errors.New("the cache is closed")

@@ -17,16 +17,16 @@ func (c *Cache) Join(ctx context.Context, d manifest.Digest) (*Blob, error) {
 		return b, nil
 	}
 	c.mu.Lock()
-	f := c.fills[d]
+	f, late := c.fills[d], false
 	if f != nil {
-		f.join()
+		late = f.join()
 	}
 	c.mu.Unlock()
 	if f == nil {
 		// It may have been published between the two looks.
 		return c.Open(d)
 	}
-	b, err := c.follow(ctx, d, Want{Size: -1}, f)
+	b, err := c.follow(ctx, &Blob{c: c, digest: d, want: Want{Size: -1}, fill: f, late: late})
 	if err != nil {
 		if b, err := c.Open(d); err == nil {
 			return b, nil

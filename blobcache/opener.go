@@ -157,12 +157,18 @@ func (o *opener) source() Source {
 	return first.Source
 }
 
-// name is the word for the source in use.
+// name is the word for the source in use. Where none has answered it is the last
+// one that failed, rather than lacked the blob.
 func (o *opener) name() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.all) == 0 {
 		return "none"
+	}
+	for _, c := range slices.Backward(o.all) {
+		if !o.answered && c.out != nil && !errors.Is(c.out, fs.ErrNotExist) {
+			return c.Name()
+		}
 	}
 	return o.all[o.current].Name()
 }
@@ -202,6 +208,13 @@ func (o *opener) preferOther(name string) {
 			return
 		}
 	}
+}
+
+// blame makes c the source in use, for what is said of that to be said of c.
+func (o *opener) blame(c *candidate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current = slices.Index(o.all, c)
 }
 
 // dismiss takes the source in use out, for good reason, and reports whether

@@ -83,7 +83,7 @@ func (c *Cache) checkUnsealed(d manifest.Digest, f *os.File, path string) error 
 		err := hashFile(d, f)
 		switch {
 		case err == nil:
-			c.log.Info("blobcache: a file without seal is right; sealing it", "digest", d)
+			c.log.Debug("blobcache: a file without seal is right; sealing it", "digest", d)
 			if err := seal(f); err != nil {
 				return nil, fmt.Errorf("sealing %s: %w", path, err)
 			}

@@ -194,7 +194,6 @@ type origin struct {
 
 	mu      sync.Mutex // guards the faults
 	gate    chan struct{}
-	openAt  chan struct{} // closed when the source has been asked
 	err     error
 	noSize  bool
 	noRange bool

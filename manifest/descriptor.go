@@ -61,9 +61,9 @@ func (d Descriptor) IsForeign() bool {
 	}
 	switch d.MediaType {
 	case schema2.MediaTypeForeignLayer,
-		spec.MediaTypeImageLayerNonDistributable,     //nolint:staticcheck // retired, and in images that people run
-		spec.MediaTypeImageLayerNonDistributableGzip, //nolint:staticcheck
-		spec.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck
+		spec.MediaTypeImageLayerNonDistributable,     //lint:ignore SA1019 retired, and in images that people run
+		spec.MediaTypeImageLayerNonDistributableGzip, //lint:ignore SA1019 as above
+		spec.MediaTypeImageLayerNonDistributableZstd: //lint:ignore SA1019 as above
 		return true
 	}
 	return false

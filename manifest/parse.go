@@ -116,7 +116,7 @@ func parse(body []byte) (*Manifest, error) {
 func (doc *document) mediaType() (string, error) {
 	stated := doc.MediaType.value
 	if doc.SchemaVersion.value == 1 || doc.FSLayers.set || strings.HasPrefix(stated, "application/vnd.docker.distribution.manifest.v1+") {
-		return "", errors.New("Docker's schema 1 is retired; push the image again with any current client")
+		return "", errors.New("the manifest is of Docker's schema 1, which is retired; push the image again with any current client")
 	}
 	// A schemaVersion that is missing is let pass, as the engines do.
 	if v := doc.SchemaVersion.value; doc.SchemaVersion.set && v != 2 {

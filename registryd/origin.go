@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"sync"
 	"time"
 
@@ -34,13 +33,6 @@ func restFor(err error) time.Duration {
 		return min(max(e.RetryAfter, 0), maxRetryAfter)
 	}
 	return 0
-}
-
-// silent reports whether err says that nobody answered at all, as opposed to a
-// 5xx, which may be about one repository only.
-func silent(err error) bool {
-	var e net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e)
 }
 
 // origin is an Upstream with an eye on how it answers.

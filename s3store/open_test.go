@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"hostlocal/s3store"
 	"hostlocal/s3store/s3test"
@@ -13,17 +14,17 @@ import (
 
 func TestOpenNamesWhatIsWrong(t *testing.T) {
 	for url, c := range map[string]s3store.Config{
-		"":                     {},
-		"images":               {},
-		"http://host/x":        {},
-		"s3://":                {},
-		"s3://b/../x":          {},
-		"file://host/x":        {},
-		"file:relative":        {},
+		"":                    {},
+		"images":              {},
+		"http://host/x":       {},
+		"s3://":               {},
+		"s3://b/../x":         {},
+		"file://host/x":       {},
+		"file:relative":       {},
 		"file:///dev/null/at": {},
-		"s3://a":               {Endpoint: "127.0.0.1:9000"},
-		"s3://b":               {Endpoint: "http://h/path"},
-		"s3://c":               {Client: "gcs"},
+		"s3://a":              {Endpoint: "127.0.0.1:9000"},
+		"s3://b":              {Endpoint: "http://h/path"},
+		"s3://c":              {Client: "gcs"},
 	} {
 		c.URL = url
 		if _, err := s3store.OpenBucket(context.Background(), c); err == nil {
@@ -111,5 +112,26 @@ func BenchmarkGet(b *testing.B) {
 				body.Close()
 			}
 		})
+	}
+}
+
+func TestCloseLeavesNoConnectionBehind(t *testing.T) {
+	for _, client := range []string{"aws", "minio"} {
+		s := s3test.New(t)
+		c := s.Config(client)
+		c.URL += "/prefix"
+		store := s3store.New(mustOpen(t, c), s3store.Options{})
+		if _, err := store.Exists(t.Context(), "team/app"); err != nil {
+			t.Fatal(err)
+		}
+		if s.Open() == 0 {
+			t.Fatalf("%s: no connection was kept", client)
+		}
+		store.Close()
+		for end := time.Now().Add(10 * time.Second); s.Open() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d connections are open after Close", client, s.Open())
+			}
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"hostlocal/cmd/testdeps/need"
 	"hostlocal/manifest"
 	"hostlocal/s3store"
 )
@@ -23,7 +24,7 @@ import (
 // stockRegistry runs distribution's registry over the folder, without a cache, so
 // that it sees what others write.
 func stockRegistry(t testing.TB, dir string) string {
-	bin, addr := server(t, "registry"), freePort(t)
+	bin, addr := need.Binary(t, "registry"), freePort(t)
 	config := filepath.Join(t.TempDir(), "config.yml")
 	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %q}\nhttp: {addr: %q}\n", dir, addr)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {

@@ -11,32 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"hostlocal/cmd/testdeps/need"
 	"hostlocal/s3store"
 	"hostlocal/s3store/s3test"
 )
-
-// server finds a server that the tests run against: in REGISTRYD_TEST_BIN, else in
-// the cache where make test-deps puts them. One that is missing skips the test, or
-// fails it where REGISTRYD_TEST_REQUIRE=all.
-func server(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("REGISTRYD_TEST_BIN")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "registryd-test", "bin")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("REGISTRYD_TEST_REQUIRE") == "all" {
-			t.Fatalf("%s is missing: %v", name, err)
-		}
-		t.Skipf("%s is missing: %v", name, err)
-	}
-	return path
-}
 
 // freePort is one that was free a moment ago.
 func freePort(t testing.TB) string {
@@ -54,7 +32,7 @@ const realKey, realSecret = "registryd", "registryd-secret"
 // startMinio runs a real MinIO and returns how to reach a fresh bucket in it.
 func startMinio(t testing.TB) func(client string) s3store.Config {
 	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(server(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
+	return start(t, addr, exec.Command(need.Binary(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
 		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
 		"MINIO_ROOT_USER="+realKey, "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
 }
@@ -62,7 +40,7 @@ func startMinio(t testing.TB) func(client string) s3store.Config {
 // startVersity runs a real versitygw over a folder.
 func startVersity(t testing.TB) func(client string) s3store.Config {
 	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(server(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
+	return start(t, addr, exec.Command(need.Binary(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
 		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
 		"ROOT_ACCESS_KEY="+realKey, "ROOT_SECRET_KEY="+realSecret)
 }

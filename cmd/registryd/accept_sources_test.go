@@ -59,7 +59,7 @@ func tagKey(repo, tag string) string {
 // A folderBucket is a plain folder.
 type folderBucket struct{ dir string }
 
-func (b folderBucket) config() string { return "  url: file://" + b.dir }
+func (b folderBucket) config() string { return fmt.Sprintf("  url: %q", "file://"+b.dir) }
 
 func (b folderBucket) get(d manifest.Digest) ([]byte, bool) {
 	data, err := os.ReadFile(filepath.Join(b.dir, blobKey(d)))
@@ -125,4 +125,14 @@ func damaged(c hubtest.Content, at int64) []byte {
 	b := bytes.Clone(c.Bytes())
 	b[at] ^= 0xff
 	return b
+}
+
+// buckets are the kinds of bucket that a test may run on.
+var buckets = []struct {
+	name string
+	on   func(*host)
+}{
+	{"folder", onFolder},
+	{"aws", onS3("aws")},
+	{"minio", onS3("minio")},
 }

@@ -3,12 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type host struct {
 	up     *origin
 	bucket bucketServer
 	dir    string // of the cache
+	size   string // of the cache, as the configuration says it
 	cfg    string // the configuration's file
 	log    *recorder
 	stop   func() // of the daemon that runs
@@ -40,14 +42,14 @@ type host struct {
 // says otherwise, a folder as its bucket.
 func newHost(t testing.TB, options ...func(*host)) *host {
 	t.Helper()
-	h := &host{TB: t, up: &origin{hubtest.New(t)}, dir: filepath.Join(t.TempDir(), "cache")}
+	h := &host{TB: t, up: &origin{hubtest.New(t)}, dir: filepath.Join(t.TempDir(), "cache"), size: "1GiB"}
 	for _, o := range options {
 		o(h)
 	}
 	if h.bucket == nil {
 		onFolder(h)
 	}
-	h.configure("50GiB")
+	h.configure()
 	h.start()
 	t.Cleanup(func() { h.stop() })
 	return h
@@ -57,8 +59,8 @@ func newHost(t testing.TB, options ...func(*host)) *host {
 // bucket and upstream.
 func (h *host) neighbour() *host {
 	h.Helper()
-	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache")}
-	n.configure("50GiB")
+	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache"), size: h.size}
+	n.configure()
 	n.start()
 	h.Cleanup(func() { n.stop() })
 	return n
@@ -83,18 +85,18 @@ var credentials = sync.OnceFunc(func() {
 })
 
 // configure writes the configuration's file.
-func (h *host) configure(size string) {
+func (h *host) configure() {
 	h.Helper()
 	h.cfg = filepath.Join(h.TempDir(), "registryd.yaml")
 	text := fmt.Sprintf(`
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
-cache: {dir: %s, size: %s, keep_free: 0}
+cache: {dir: %q, size: %s, keep_free: 0}
 store:
 %s
 upstreams:
   docker.io: {url: %q}
-`, h.dir, size, h.bucket.config(), h.up.URL)
+`, h.dir, h.size, h.bucket.config(), h.up.URL)
 	if err := os.WriteFile(h.cfg, []byte(text), 0o600); err != nil {
 		h.Fatal(err)
 	}
@@ -115,6 +117,9 @@ func (h *host) start() {
 		cancel()
 		if err := <-ended; err != nil {
 			h.Errorf("the daemon ended with: %v", err)
+		}
+		if h.Failed() {
+			h.Logf("the daemon logged:\n%s", strings.Join(h.log.all(), "\n"))
 		}
 	})
 	select {
@@ -157,8 +162,10 @@ func (h *host) wantRefused(image hubtest.Image, d manifest.Digest) {
 	h.Helper()
 	ctx, cancel := context.WithTimeout(h.Context(), patience)
 	defer cancel()
-	if body, err := docker(h.url).blob(ctx, image.Repo, d); err == nil {
-		h.Errorf("blob %s came whole, %d bytes, from a source that has it wrong", d, body)
+	body, err := docker(h.url).blob(ctx, image.Repo, d)
+	wrong := wholeError{}
+	if err == nil || errors.As(err, &wrong) {
+		h.Errorf("blob %s came to a good end, %d bytes, from a source that has it wrong: %v", d, body, err)
 	} else if ctx.Err() != nil {
 		h.Errorf("blob %s: the client was left hanging for %v: %v", d, patience, err)
 	}
@@ -208,27 +215,25 @@ func (h *host) awaitKept(d manifest.Digest) {
 	h.await("the blob on the disk", func() bool { return h.kept(d) })
 }
 
-// wantNothingKept waits until no file of the cache has bytes of d, and checks that
-// the bucket has none either.
+// wantNothingKept checks that the blob stands complete nowhere, and waits until the
+// cache has none of its bytes either.
 func (h *host) wantNothingKept(d manifest.Digest) {
 	h.Helper()
-	var left []string
+	h.wantNotComplete(d)
+	partial := filepath.Join(h.dir, "partial", "*"+d.Hex()+"*")
 	h.await("the bytes of "+d.String()+" to go", func() bool {
-		left = nil
-		filepath.WalkDir(h.dir, func(path string, e fs.DirEntry, err error) error {
-			if err != nil {
-				return nil // a file that went while we looked
-			}
-			if e.IsDir() && e.Name() == "repositories" {
-				return fs.SkipDir // names, not bytes
-			}
-			if !e.IsDir() && strings.Contains(e.Name(), d.Hex()) {
-				left = append(left, path)
-			}
-			return nil
-		})
-		return len(left) == 0
+		left, err := filepath.Glob(partial)
+		return err == nil && len(left) == 0
 	})
+}
+
+// wantNotComplete checks that neither the disk nor the bucket has the blob as
+// complete.
+func (h *host) wantNotComplete(d manifest.Digest) {
+	h.Helper()
+	if h.kept(d) {
+		h.Errorf("%s stands in the cache, and never matched", d)
+	}
 	if _, ok := h.bucket.get(d); ok {
 		h.Errorf("the bucket was given %s, which never matched", d)
 	}
@@ -272,6 +277,15 @@ func (h *host) counted(metric string, labels ...string) (sum float64) {
 func (h *host) wantCounted(metric string, labels ...string) {
 	h.Helper()
 	h.await(fmt.Sprintf("%s%v to count", metric, labels), func() bool { return h.counted(metric, labels...) > 0 })
+}
+
+// wantFailureCounted waits until a fill from the source has counted as one that failed.
+func (h *host) wantFailureCounted(source string) {
+	h.Helper()
+	h.await("a failed fill to be counted", func() bool {
+		label := fmt.Sprintf("source=%q", source)
+		return h.counted("registryd_fills_total", label) > h.counted("registryd_fills_total", label, `result="ok"`)
+	})
 }
 
 // A recorder keeps what the daemon logs.
@@ -342,4 +356,10 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }

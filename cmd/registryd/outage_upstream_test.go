@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ var outages = map[string]outage{
 	"no name":   func(h *host, name string) { h.forgetName(name, noName) },
 	"no DNS":    func(h *host, name string) { h.forgetName(name, noServer) },
 	"bad DNS":   func(h *host, name string) { h.forgetName(name, badServer) },
-	"no tokens": func(h *host, _ string) { h.up.stallTokens() },
+	"no tokens": func(h *host, name string) { h.up.stallTokens(name) },
 }
 
 // forgetName has the name server answer so for the upstream's name, and ends the
@@ -39,8 +40,8 @@ func (h *host) forgetName(name string, d domain) {
 }
 
 // stallTokens has the upstream ask for a token, and its token server say nothing.
-func (up *origin) stallTokens() {
-	up.Require(hubtest.Auth{})
+func (up *origin) stallTokens(name string) {
+	up.Require(hubtest.Auth{Realm: strings.Replace(up.URL, "127.0.0.1", name, 1) + "/token"})
 	up.Fault(hubtest.Of(hubtest.Token), hubtest.Stall())
 }
 
@@ -131,26 +132,30 @@ func TestUnknownTagOfAnUpstreamThatIsGoneIsAnError(t *testing.T) {
 		name := h.byName()
 		image := h.image(256 << 10)
 		off(h, name)
-		h.wantErrors(image, 3)
-		h.bucket.(s3Bucket).Fault(s3test.Always("", s3test.Fault{StallHeader: true}))
-		other := h.up.AddImage("library/other", "v1", h.up.Layer(256<<10))
-		h.wantErrors(other, 1)
+		h.wantErrors(image)
 	})
 }
 
-// wantErrors asks for what nobody can give, at once, so often.
-func (h *host) wantErrors(image hubtest.Image, times int) {
+func TestUnknownTagWithNobodyToAskIsAnError(t *testing.T) {
+	t.Parallel()
+	together(t, outages, func(t *testing.T, off outage) {
+		h := newHost(t, onS3("aws"))
+		name := h.byName()
+		image := h.image(256 << 10)
+		off(h, name)
+		h.bucket.(s3Bucket).Fault(s3test.Always("", s3test.Fault{StallHeader: true}))
+		h.wantErrors(image)
+	})
+}
+
+// wantErrors asks, all at once, for what nobody can give.
+func (h *host) wantErrors(image hubtest.Image) {
 	h.Helper()
-	paths := []string{
-		"/v2/" + image.Repo + "/manifests/" + image.Tag,
-		"/v2/" + image.Repo + "/manifests/" + image.Digest.String(),
-		"/v2/" + image.Repo + "/blobs/" + image.Layers[0].Digest.String(),
-	}
 	var all errgroup.Group
-	for _, path := range paths {
+	for _, path := range []string{"manifests/" + image.Tag, "manifests/" + image.Digest.String(), "blobs/" + image.Layers[0].Digest.String()} {
 		for _, method := range []string{http.MethodHead, http.MethodGet} {
 			all.Go(func() error {
-				a, err := h.try(method, path)
+				a, err := h.try(method, "/v2/"+image.Repo+"/"+path)
 				if err != nil {
 					return fmt.Errorf("%s %s: %w, after %v", method, path, err, a.took)
 				}
@@ -163,9 +168,6 @@ func (h *host) wantErrors(image hubtest.Image, times int) {
 		}
 	}
 	check(h, all.Wait())
-	if times > 1 {
-		h.wantErrors(image, times-1)
-	}
 }
 
 // What an upstream says is an answer, not an outage: the old image is not served

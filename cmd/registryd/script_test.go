@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // those of stalls and outages wait more than they work; -parallel overrides it
 	testscript.Main(m, map[string]func(){
 		"registryd": main,
 		"pull":      pullMain,

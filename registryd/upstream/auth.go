@@ -22,6 +22,9 @@ const rememberedTokens = 1024
 type authorizer struct {
 	c *Client
 
+	ctx    context.Context // of token requests, which outlive their callers but not the client
+	cancel context.CancelFunc
+
 	mu          sync.Mutex // guards what follows; no I/O under it
 	way         way
 	tokens      *simplelru.LRU[string, token]       // by repository
@@ -40,6 +43,7 @@ type way struct {
 
 func newAuthorizer(c *Client) *authorizer {
 	a := &authorizer{c: c, flights: map[string]*flight{}}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.tokens, _ = simplelru.NewLRU[string, token](rememberedTokens, nil)
 	a.credentials, _ = simplelru.NewLRU[string, credentials](rememberedTokens, nil)
 	return a
@@ -167,8 +171,11 @@ func (c *Client) chooseWay(offered []challenge) (w way, ok bool, err error) {
 	return way{}, false, nil
 }
 
-// wait returns when no token request is under way.
-func (a *authorizer) wait() { a.running.Wait() }
+// close ends the token requests that are under way.
+func (a *authorizer) close() {
+	a.cancel()
+	a.running.Wait()
+}
 
 // errUnfit is the error of a token server's answer that is none.
 var errUnfit = errors.New("the token server's answer holds no token")

@@ -139,7 +139,7 @@ func TestFailingTokenServerIsAnOutage(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			x.hub.Heal()
-			x.c.auth.wait()
+			x.c.auth.running.Wait()
 			x.wantTag(img)
 		})
 	}
@@ -269,5 +269,23 @@ func TestScopesOfTheirOwnAreAskedFor(t *testing.T) {
 	w, _, _ = c.chooseWay(parseChallenges([]string{`Bearer realm="https://public.ecr.aws/token/",scope="repository:other:push"`}))
 	if w.scope != "" {
 		t.Errorf("another repository's scope %q would be asked for", w.scope)
+	}
+}
+
+func TestCloseEndsTokenRequests(t *testing.T) {
+	x := newTester(t, func(c *Config) { c.HeaderTimeout = time.Minute })
+	x.hub.AddImage("library/app", "v1", x.hub.Layer(1000))
+	x.hub.Require(hubtest.Auth{})
+	x.hub.Fault(hubtest.Of(hubtest.Token), hubtest.Stall())
+	asked := make(chan error, 1)
+	go func() { asked <- head(x, "library/app") }()
+	x.hub.Wait(hubtest.Of(hubtest.Token), 1)
+	start := time.Now()
+	x.c.Close()
+	if took := time.Since(start); took > tokenTimeout/2 {
+		t.Errorf("Close took %v: it waited for a token server that says nothing", took)
+	}
+	if err := <-asked; err == nil {
+		t.Error("the answer came from nowhere")
 	}
 }

@@ -13,29 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"hostlocal/cmd/testdeps/need"
 	"hostlocal/registryd/upstream/hubtest"
 )
-
-// binary returns the path of a server that the tests build into a cache, or skips.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("REGISTRYD_TEST_BIN")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "registryd-test", "bin")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("REGISTRYD_TEST_REQUIRE") == "all" {
-			t.Fatalf("%s is required and missing: %v", name, err)
-		}
-		t.Skipf("%s is missing: %v", name, err)
-	}
-	return path
-}
 
 // stock starts a stock registry, with htpasswd if that is not empty, and returns
 // its URL.
@@ -60,7 +40,7 @@ func stock(t *testing.T, htpasswd string) string {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary(t, "registry"), "serve", file)
+	cmd := exec.Command(need.Binary(t, "registry"), "serve", file)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {

@@ -53,7 +53,7 @@ func (a *authorizer) token(ctx context.Context, repo string, w way, cr credentia
 		f = &flight{done: make(chan struct{})}
 		a.flights[repo] = f
 		a.running.Add(1)
-		go a.fly(context.WithoutCancel(ctx), f, repo, w, cr)
+		go a.fly(f, repo, w, cr)
 	}
 	a.mu.Unlock()
 	select {
@@ -64,9 +64,9 @@ func (a *authorizer) token(ctx context.Context, repo string, w way, cr credentia
 	}
 }
 
-func (a *authorizer) fly(ctx context.Context, f *flight, repo string, w way, cr credentials) {
+func (a *authorizer) fly(f *flight, repo string, w way, cr credentials) {
 	defer a.running.Done()
-	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	ctx, cancel := context.WithTimeout(a.ctx, tokenTimeout)
 	defer cancel()
 	f.token, f.err = a.c.fetchToken(ctx, repo, w, cr)
 	a.mu.Lock()

@@ -151,11 +151,11 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close closes idle connections and waits for token requests that are under way,
-// some seconds at most. Bodies that are open stay so until their readers close
-// them.
+// Close closes idle connections and ends token requests that are under way. Bodies
+// that are open stay so until their readers close them. Nothing may be asked of the
+// client any more.
 func (c *Client) Close() {
-	c.auth.wait()
+	c.auth.close()
 	c.transport.CloseIdleConnections()
 }
 

@@ -40,12 +40,12 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 		return ctx.Err()
 	}
 	f.mu.Lock()
-	off, n := cl.pos, cl.end-cl.pos
+	r := request{off: cl.pos, n: cl.end - cl.pos, plain: cl.first && !f.want.Ranged}
 	f.mu.Unlock()
 	if cl.whole {
-		n = -1
+		r.n = -1
 	}
-	a, err := f.opener.open(ctx, off, n)
+	a, err := f.opener.open(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -57,16 +57,19 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	if ok, err := f.accept(cl, a); !ok || err != nil {
 		return err
 	}
+	if cl.first {
+		f.poke() // now it is known how the rest is best asked for
+	}
 	err = f.land(cl, a)
 	switch {
 	case err == nil, errors.Is(err, errStorage), errors.Is(err, manifest.ErrMismatch), ctx.Err() != nil:
 		return err
 	case f.single:
-		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), off, err)
+		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), r.off, err)
 	}
 	f.opener.strike(a.by, cl.brought, err)
 	if f.opener.source() == nil {
-		return fmt.Errorf("in the request for byte %d: %w", off, f.opener.verdict())
+		return fmt.Errorf("in the request for byte %d: %w", r.off, f.opener.verdict())
 	}
 	return nil
 }
@@ -94,10 +97,24 @@ func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 		f.mu.Unlock()
 		return false, fmt.Errorf("%s had to give way to %s, and after a mismatch a blob comes from one source", f.only.Name(), a.by.Name())
 	}
+	if a.size < 0 && f.size < 0 && !a.all {
+		// It takes ranges, and does not say what of: then all at once.
+		f.opener.noRanges(a.by)
+		f.mu.Unlock()
+		return false, nil
+	}
+	if a.size >= 0 && !f.said && f.landed.last() > a.size {
+		// A source that said no size has sent more than there is.
+		f.mu.Unlock()
+		return false, errSize
+	}
 	learnt := a.size >= 0 && !f.said && a.size != f.size
 	if a.size >= 0 && !f.said {
 		f.resize(a.size)
 		f.sizedBy = a.by
+	}
+	if a.all && !cl.whole {
+		cl.end, cl.whole = f.reach(cl), cl.pos == 0
 	}
 	if a.from != cl.pos {
 		// The source sends everything whatever it is asked for.

@@ -171,9 +171,9 @@ func (f *fill) fetchAll() error {
 	verdict := make(chan error, 1)
 	fetches.Go(func() { verdict <- f.hash(ctx) })
 	for {
-		part, parallel, oneRequest := f.terms()
+		t := f.terms()
 		f.mu.Lock()
-		for cl := f.plan(part, parallel, oneRequest); cl != nil; cl = f.plan(part, parallel, oneRequest) {
+		for cl := f.plan(t); cl != nil; cl = f.plan(t) {
 			f.claims = append(f.claims, cl)
 			fetches.Go(func() { f.fetch(ctx, cl) })
 		}

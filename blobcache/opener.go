@@ -49,6 +49,7 @@ type answer struct {
 	body io.ReadCloser
 	from int64 // the byte of the blob that body begins at
 	size int64 // of the whole blob, -1 if not said
+	all  bool  // nothing bounds it but the blob's end
 	by   *candidate
 }
 
@@ -60,15 +61,22 @@ func newOpener(sources []Source) *opener {
 	return o
 }
 
-// open asks for n bytes from off on, n < 0 for all that follow, of the first
-// source that answers. The error says why none did.
-func (o *opener) open(ctx context.Context, off, n int64) (answer, error) {
+// A request is for n bytes from off on, n < 0 for all that follow.
+type request struct {
+	off, n int64
+	// plain has a source that is no Planner asked for all that follow: n was meant for
+	// one that is.
+	plain bool
+}
+
+// open asks for r of the first source that answers. The error says why none did.
+func (o *opener) open(ctx context.Context, r request) (answer, error) {
 	for {
 		first, second, patience := o.next()
 		if first == nil {
 			return answer{}, o.verdict()
 		}
-		a, err := o.ask(ctx, first, second, patience, off, n)
+		a, err := o.ask(ctx, first, second, patience, r)
 		if err != nil && ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
@@ -104,6 +112,19 @@ func (o *opener) next() (first, second *candidate, patience time.Duration) {
 		return first, nil, 0
 	}
 	return first, second, planner.Patience()
+}
+
+// choosing reports whether it is open which of several sources will be used.
+func (o *opener) choosing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	left := 0
+	for _, c := range o.all {
+		if c.out == nil {
+			left++
+		}
+	}
+	return !o.answered && left > 1
 }
 
 // strike notes that a body of c ended early after n bytes. A source that stalled

@@ -25,7 +25,7 @@ var errBehind = errors.New("outside the window")
 func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, error) {
 	for {
 		p.mu.Lock()
-		if p.size >= 0 && off >= p.size && (p.verified || off > 0) {
+		if p.verified && off >= p.size {
 			p.mu.Unlock()
 			return 0, io.EOF
 		}
@@ -108,7 +108,7 @@ func (p *pass) direct(ctx context.Context, w io.Writer, off, end int64) (int64, 
 		return off, p.settled(ctx) // the window has it then
 	}
 	stop := min(clip(end, size), size-1)
-	a, err := p.opener.open(ctx, off, stop-off)
+	a, err := p.opener.open(ctx, request{off: off, n: stop - off})
 	if err != nil {
 		return off, err
 	}

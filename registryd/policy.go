@@ -3,6 +3,8 @@ package registryd
 import (
 	"strings"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 // A Mode says when a tag that is known is asked for again.
@@ -115,6 +117,12 @@ func (ps policies) of(repo Repository, tag string) Policy {
 		return Policy{Mode: Always}
 	}
 	return DefaultPolicy
+}
+
+// PolicyOf returns the policy that rules give to a tag of the repository: the first
+// that matches counts.
+func PolicyOf(rules []TagRule, n manifest.Name, tag string) Policy {
+	return policies(rules).of(Repository{Name: n}, tag)
 }
 
 // backoff returns for how long a source that failed is not asked again.

@@ -47,6 +47,7 @@ type unavailable struct{ cause error }
 
 func (u unavailable) Error() string        { return ErrUnavailable.Error() + ": " + u.cause.Error() }
 func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
+func (u unavailable) Temporary() bool      { return true }
 
 // answer notes that the bucket spoke, and reports whether it had been given up.
 func (h *health) answer() (back bool) {

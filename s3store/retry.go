@@ -74,7 +74,11 @@ func (s *Store) write(ctx context.Context, size int64, call func(context.Context
 		return err
 	}
 	limit := writeLimit + time.Duration(size/slowestWrite)*time.Second
-	return s.refused(s.exchange(ctx, limit, call))
+	err := s.exchange(ctx, limit, call)
+	if err == nil {
+		s.rights.accepted()
+	}
+	return s.refused(err)
 }
 
 // exchange is the one place where calls are retried. It returns the last

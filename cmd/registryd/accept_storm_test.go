@@ -141,7 +141,7 @@ func TestHundredClientsTakeLittleLongerThanOneGoingDirect(t *testing.T) {
 	}
 }
 
-func took(t *testing.T, f func() error) time.Duration {
+func took(t testing.TB, f func() error) time.Duration {
 	t.Helper()
 	start := time.Now()
 	if err := f(); err != nil {

@@ -131,7 +131,7 @@ func TestStalledBucketAloneIsNotHeldOpen(t *testing.T) {
 			bucket := h.bucket.(s3Bucket)
 			second := h.neighbour()
 			second.resolve(image.Name())
-			bucket.breakBlob(layer.Digest, s3test.Fault{StallAfter: 3 << 20})
+			bucket.breakBlob(layer.Digest, s3test.Fault{StallAfter: -1})
 			h.up.Down()
 			second.wantRefused(image, layer.Digest)
 			bucket.Up()

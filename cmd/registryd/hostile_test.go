@@ -27,25 +27,35 @@ type stranger struct {
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	check(t, err)
-	s := &stranger{host: l.Addr().String()}
+	s := &stranger{}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				s.visited.Add(1)
 			}
 		}}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	s.host = serveOn(t, server)
 	t.Cleanup(func() {
-		server.Close()
-		<-ended
 		if n := s.visited.Load(); n > 0 {
 			t.Errorf("a server that nobody has configured was connected to %d times", n)
 		}
 	})
 	return s
+}
+
+// serveOn runs a server until the test's end, at an address that is not the
+// upstream's, and returns it.
+func serveOn(t *testing.T, server *http.Server) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	check(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-ended
+	})
+	return l.Addr().String()
 }
 
 // raw sends bytes to the daemon and returns the answer's status.

@@ -126,6 +126,20 @@ func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error)
 	return askBucket(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
 }
 
+// repositories lists the bucket's. What is found before ctx ends is returned beside
+// the error; that a list takes long says nothing about how the bucket answers.
+func (b *bucket) repositories(ctx context.Context, after string, max int) ([]string, error) {
+	if b.resting() {
+		return nil, errBucketRests
+	}
+	start := time.Now()
+	names, err := b.store.Repositories(ctx, after, max)
+	if ctx.Err() == nil {
+		err = b.note(ctx, start, err)
+	}
+	return names, err
+}
+
 // manifest reads a manifest and checks that it is the one.
 func (b *bucket) manifest(ctx context.Context, repo string, d manifest.Digest) (*manifest.Manifest, error) {
 	body, err := askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })

@@ -75,5 +75,7 @@ type Lister interface {
 	// it is an answer of the bucket, both ways.
 	Exists(ctx context.Context, repo string) (bool, error)
 	Tags(ctx context.Context, repo, after string, max int) ([]string, error)
+	// Repositories may take many calls of the bucket: what was found when ctx
+	// ended is returned beside the error.
 	Repositories(ctx context.Context, after string, max int) ([]string, error)
 }

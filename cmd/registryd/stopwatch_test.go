@@ -14,11 +14,11 @@ type stopwatch struct {
 	late  int64
 }
 
-// lateness is how long in all, in nanoseconds, somebody who wanted to do nothing
+// waited is how long in all, in nanoseconds, somebody who wanted to do nothing
 // was kept waiting to do it.
-var lateness atomic.Int64
+var waited atomic.Int64
 
-// watch counts lateness for as long as the process lives.
+// watch counts for as long as the process lives.
 var watch = sync.OnceFunc(func() {
 	go func() {
 		const nap, usual = 5 * time.Millisecond, 2 * time.Millisecond
@@ -26,7 +26,7 @@ var watch = sync.OnceFunc(func() {
 			start := time.Now()
 			time.Sleep(nap)
 			if late := time.Since(start) - nap; late > usual {
-				lateness.Add(int64(late))
+				waited.Add(int64(late))
 			}
 		}
 	}()
@@ -34,10 +34,10 @@ var watch = sync.OnceFunc(func() {
 
 func startWatch() stopwatch {
 	watch()
-	return stopwatch{time.Now(), lateness.Load()}
+	return stopwatch{time.Now(), waited.Load()}
 }
 
 func (s stopwatch) took() time.Duration { return time.Since(s.start) - s.starved() }
 
 // starved is how much of the time since the start nobody had a processor.
-func (s stopwatch) starved() time.Duration { return time.Duration(lateness.Load() - s.late) }
+func (s stopwatch) starved() time.Duration { return time.Duration(waited.Load() - s.late) }

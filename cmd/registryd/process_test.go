@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,13 +30,8 @@ type process struct {
 	ended   chan error // what came of it
 	address string     // of the registry
 	admin   *http.Client
-<<<<<<< HEAD
-	log     bytes.Buffer // to be read when the process has ended
-=======
-	log     bytes.Buffer
+	log     bytes.Buffer  // to be read when the process has ended
 	ready   time.Duration // from its start until it said that it is
-	stop    func()        // ends it and waits for that
->>>>>>> refs/heads/speed
 }
 
 // started runs registryd serve with the hub as its only upstream and a folder as
@@ -55,18 +49,7 @@ func (t *tester) startedOn(h *hubtest.Hub, bucket bucketServer) *process {
 	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		p.env = append(p.env, key+"="+os.Getenv(key))
 	}
-<<<<<<< HEAD
 	p.configure(fmt.Sprintf(`
-=======
-	socket := filepath.Join(t.dir, "notify")
-	os.Remove(socket) // of an earlier process of this tester
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notify.Close()
-	file := t.file(fmt.Sprintf(`
->>>>>>> refs/heads/speed
 listen: 127.0.0.1:0
 admin: unix://%[1]s/a.sock
 cache: {dir: %[1]s/cache, size: 2GiB, keep_free: 1MiB}
@@ -97,7 +80,6 @@ func newProcess(t testing.TB, dir string) *process {
 			return d.DialContext(ctx, "unix", filepath.Join(dir, "a.sock"))
 		},
 	}}
-<<<<<<< HEAD
 	t.Cleanup(p.admin.CloseIdleConnections)
 	return p
 }
@@ -138,6 +120,7 @@ func (p *process) start() {
 	p.log.Reset()
 	p.cmd = p.command("serve")
 	p.cmd.Stderr = &p.log
+	begun := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		p.Fatal(err)
 	}
@@ -148,19 +131,6 @@ func (p *process) start() {
 		notify.Close() // nobody is going to speak any more
 	}(p.cmd)
 	p.Cleanup(p.stop)
-=======
-	begun := time.Now()
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.stop = sync.OnceFunc(func() {
-		p.cmd.Process.Signal(syscall.SIGTERM)
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("the daemon ended with %v and said\n%s", err, &p.log)
-		}
-	})
-	t.Cleanup(p.stop)
->>>>>>> refs/heads/speed
 	notify.SetReadDeadline(time.Now().Add(startLimit))
 	said := make([]byte, 4096)
 	n, err := notify.Read(said)

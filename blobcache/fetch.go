@@ -103,6 +103,11 @@ func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 		f.mu.Unlock()
 		return false, nil
 	}
+	if a.size >= 0 && !f.said && f.landed.last() > a.size {
+		// A source that said no size has sent more than there is.
+		f.mu.Unlock()
+		return false, errSize
+	}
 	learnt := a.size >= 0 && !f.said && a.size != f.size
 	if a.size >= 0 && !f.said {
 		f.resize(a.size)

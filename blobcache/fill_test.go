@@ -447,3 +447,28 @@ func TestMapOfAnotherBootDoesNotCount(t *testing.T) {
 		t.Errorf("the source sent %d bytes in all, want the blob again", o.sent.Load())
 	}
 }
+
+// TestEndlessBytesThatBreakOffDoNotEndWell: the first source says no length and
+// sends more than there is; when it breaks off, the second one says how long the
+// blob is. Whoever had read beyond that must not be told that this was the end.
+func TestEndlessBytesThatBreakOffDoNotEndWell(t *testing.T) {
+	for _, budget := range []int64{1 << 30, mib} { // filled, and passed through
+		testEndless(t, budget)
+	}
+}
+
+func testEndless(t *testing.T, budget int64) {
+	h, o := newTester(t, Options{Budget: budget}), newOrigin(100_000, 20)
+	endless := newOrigin(3*mib, 21)
+	endless.name, endless.noSize, endless.cut = "store", true, 2*mib
+	b, err := h.Get(t.Context(), o.digest, Want{Size: -1, Sources: []Source{endless, o}})
+	if err == nil {
+		err = b.CopyRange(t.Context(), io.Discard, 0, -1)
+		b.Close()
+	}
+	if !errors.Is(err, manifest.ErrMismatch) {
+		t.Fatalf("a body of more than there is ended with %v", err)
+	}
+	got, err := h.pull(o)
+	h.wantRight(o, got, err)
+}

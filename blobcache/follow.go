@@ -122,7 +122,7 @@ func (f *fill) wait(ctx context.Context, hurry *Blob, off int64, idle func()) (i
 func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.size >= 0 && off >= f.size && (f.verified || off > 0) {
+	if f.verified && off >= f.size {
 		return off, nil, io.EOF
 	}
 	if until := f.visible(off); until > off {

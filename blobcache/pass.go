@@ -150,10 +150,9 @@ func (p *pass) stream() error {
 		if err != nil {
 			return err
 		}
-		if a.size >= 0 {
-			p.mu.Lock()
-			p.size = a.size
-			p.mu.Unlock()
+		if err := p.sized(a); err != nil {
+			a.body.Close()
+			return err
 		}
 		start := p.hi
 		err = p.pump(a, h)
@@ -173,6 +172,20 @@ func (p *pass) stream() error {
 			return err
 		}
 	}
+}
+
+// sized adopts the length that a source said. After the first byte it must be the
+// one that the readers were told.
+func (p *pass) sized(a answer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.size >= 0 && p.hi > 0 && a.size != p.size {
+		return errSize
+	}
+	if a.size >= 0 {
+		p.size = a.size
+	}
+	return nil
 }
 
 // pump moves one body into the window. nil says that the blob is all there.

@@ -25,7 +25,7 @@ var errBehind = errors.New("outside the window")
 func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, error) {
 	for {
 		p.mu.Lock()
-		if p.size >= 0 && off >= p.size && (p.verified || off > 0) {
+		if p.verified && off >= p.size {
 			p.mu.Unlock()
 			return 0, io.EOF
 		}

@@ -27,9 +27,11 @@ func BenchmarkColdFromBucket(b *testing.B) {
 	var ours, plain, hash []time.Duration
 	for b.Loop() {
 		b.StopTimer()
-		d := ownBlob(s3, byte(len(ours)), size)
+		tag := fmt.Sprint("v", len(ours))
+		d, body := ownImage(s3, "team/app", tag, byte(len(ours)), size)
+		check(b, fetch("http://"+p.address+"/v2/team/app/manifests/"+tag, int64(len(body)))) // as every client does first
 		b.StartTimer()
-		ours = append(ours, took(b, func() error { return fetch(ownURL(p, d), size) }))
+		ours = append(ours, took(b, func() error { return fetch("http://"+p.address+"/v2/team/app/blobs/"+d.String(), size) }))
 		b.StopTimer()
 		plain = append(plain, took(b, func() error { return fetchSigned(s3.URL+"/"+s3test.Bucket+"/"+blobKey(d), size) }))
 		hash = append(hash, took(b, func() error { return hashOnly(size) }))
@@ -70,9 +72,9 @@ func BenchmarkColdFromUpstream(b *testing.B) {
 	reportRatio(b, "ms-later", n, func(i int) float64 { return first[i].Seconds() * 1e3 })
 }
 
-// ownBlob puts a blob into the bucket, of a repository of its own, and forgets all
-// counts.
-func ownBlob(s *s3test.Server, fill byte, size int64) manifest.Digest {
+// ownImage puts an image of one layer into the bucket, in a repository of its own,
+// and returns the layer's digest and the manifest.
+func ownImage(s *s3test.Server, repo, tag string, fill byte, size int64) (layer manifest.Digest, body []byte) {
 	block := make([]byte, 1<<20)
 	for i := range block {
 		block[i] = fill + byte(i>>8)
@@ -81,14 +83,22 @@ func ownBlob(s *s3test.Server, fill byte, size int64) manifest.Digest {
 	for off := int64(0); off < size; off += int64(len(block)) {
 		sum.Write(block[:min(int64(len(block)), size-off)])
 	}
-	d := manifest.SHA256.Sum(sum)
-	s.PutRepeated(blobKey(d), block, size)
-	s.Put("docker/registry/v2/repositories/team/app/_layers/sha256/"+d.Hex()+"/link", []byte(d.String()))
-	return d
-}
-
-func ownURL(p *process, d manifest.Digest) string {
-	return "http://" + p.address + "/v2/team/app/blobs/" + d.String()
+	layer = manifest.SHA256.Sum(sum)
+	config := []byte("{}")
+	body = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
+		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`,
+		manifest.OCIManifest, manifest.DigestOf(config), len(config), layer, size)
+	d := manifest.DigestOf(body)
+	root := "docker/registry/v2/repositories/" + repo + "/"
+	s.PutRepeated(blobKey(layer), block, size)
+	s.Put(blobKey(manifest.DigestOf(config)), config)
+	s.Put(blobKey(d), body)
+	for _, l := range []manifest.Digest{layer, manifest.DigestOf(config)} {
+		s.Put(root+"_layers/sha256/"+l.Hex()+"/link", []byte(l.String()))
+	}
+	s.Put(root+"_manifests/revisions/sha256/"+d.Hex()+"/link", []byte(d.String()))
+	s.Put(tagKey(repo, tag), []byte(d.String()))
+	return layer, body
 }
 
 // fetch gets all of a body of size bytes, as a client does that writes it somewhere.

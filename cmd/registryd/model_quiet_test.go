@@ -70,6 +70,13 @@ func (x *operation) pullQuietly() {
 	if !ok {
 		return
 	}
+	if x.node.apart {
+		// What the bucket still lacks is written down a second later: a kill before
+		// that leaves it to the next one who gets the image from the upstream.
+		if status, body, err := x.node.order("evict", repo.name+"@"+d.String()); err != nil || status >= 300 {
+			w.found("%s: evict: %d %s %v", x, status, body, err)
+		}
+	}
 	if !x.pull(repo, d.String()) {
 		w.found("%s: %s:%s cannot be pulled, with everything in order", x, repo.name, tag)
 		return

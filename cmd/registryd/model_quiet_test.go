@@ -70,9 +70,10 @@ func (x *operation) pullQuietly() {
 	if !ok {
 		return
 	}
-	if x.node.apart {
+	if x.node.apart || w.refused.Load() {
 		// What the bucket still lacks is written down a second later: a kill before
-		// that leaves it to the next one who gets the image from the upstream.
+		// that leaves it to the next one who gets the image from the upstream. So does
+		// a bucket that refused to be written: nothing is kept for it.
 		if status, body, err := x.node.order("evict", repo.name+"@"+d.String()); err != nil || status >= 300 {
 			w.found("%s: evict: %d %s %v", x, status, body, err)
 		}

@@ -472,6 +472,7 @@ func testEndless(t *testing.T, budget int64) {
 	got, err := h.pull(o)
 	h.wantRight(o, got, err)
 }
+
 // TestFillOfAnotherRepositoryFailsForItAlone has a client ask for a blob while
 // another one asks for it under a repository that has not got it.
 func TestFillOfAnotherRepositoryFailsForItAlone(t *testing.T) {

@@ -253,7 +253,11 @@ func (f *fill) hashOn() {
 // makeRoom takes room for s, and some ahead of it, from the ledger.
 func (f *fill) makeRoom(s span, cl *claim) error {
 	f.mu.Lock()
-	need := f.roomed.gap(s.off, min(max(s.off+roomStep, s.end), cl.end))
+	step := int64(roomStep)
+	if cl.brought == 0 {
+		step = firstRoom
+	}
+	need := f.roomed.gap(s.off, min(max(s.off+step, s.end), cl.end))
 	n := roundUp(need.len())
 	if f.taken == 0 {
 		n += slack(f.size)

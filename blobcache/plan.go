@@ -23,6 +23,11 @@ const (
 	// land, not when somebody says that they will.
 	roomStep = 8 << 20
 
+	// firstRoom is what it takes before its first bytes: so little is not allocated
+	// ahead, which on a file system in memory means to clear it, milliseconds in which
+	// a reader waits.
+	firstRoom = near / 2
+
 	// bodies is how many bodies are read at once on this host, and so how many
 	// copy buffers there are: 64 of 256 KiB make 16 MiB.
 	bodies     = 64

@@ -30,7 +30,8 @@ type process struct {
 	ended   chan error // what came of it
 	address string     // of the registry
 	admin   *http.Client
-	log     bytes.Buffer // to be read when the process has ended
+	log     bytes.Buffer  // to be read when the process has ended
+	ready   time.Duration // from its start until it said that it is
 }
 
 // started runs registryd serve with the hub as its only upstream and a folder as
@@ -119,6 +120,7 @@ func (p *process) start() {
 	p.log.Reset()
 	p.cmd = p.command("serve")
 	p.cmd.Stderr = &p.log
+	begun := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		p.Fatal(err)
 	}
@@ -136,6 +138,7 @@ func (p *process) start() {
 		p.stop()
 		p.Fatalf("the daemon did not become ready: %v; it said\n%s", err, &p.log)
 	}
+	p.ready = time.Since(begun)
 	_, p.address, _ = strings.Cut(string(said[:n]), "STATUS=serving on ")
 }
 

@@ -100,10 +100,10 @@ func TestDeepAndWideIndexesDelayNobody(t *testing.T) {
 		if tag == "" {
 			ref = d.String()
 		}
-		a := h.ask(http.MethodGet, "/v2/library/app/manifests/"+ref)
-		if a.StatusCode != http.StatusOK || !bytes.Equal(a.body, body) {
-			t.Fatalf("%s: %s, %d bytes of %d: %.200s", ref, a.Status, len(a.body), len(body), a.body)
-		}
+		h.await("manifest "+ref, func() bool { // of a tag, what it stands for now
+			a := h.ask(http.MethodGet, "/v2/library/app/manifests/"+ref)
+			return a.StatusCode == http.StatusOK && bytes.Equal(a.body, body)
+		})
 		return d
 	}
 	add := func(tag string, body []byte) manifest.Digest {

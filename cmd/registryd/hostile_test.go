@@ -294,18 +294,19 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	})
 	h.pull(image.Name())
 	h.pull(h.up.AddImage("library/cold", "v1", h.up.Layers(256<<10)...).Name())
-	open := 0
-	h.await("the longest idle to be closed", func() bool {
-		open = 0
-		for _, conn := range conns {
+	open := conns
+	h.awaitWithin(2*time.Minute, "the longest idle to be closed", func() bool {
+		var still []net.Conn
+		for _, conn := range open {
 			conn.SetReadDeadline(time.Now().Add(time.Microsecond))
 			if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-				open++
+				still = append(still, conn)
 			}
 		}
-		return open <= bound
+		open = still
+		return len(open) <= bound
 	})
-	if open < bound/2 {
+	if open := len(open); open < bound/2 {
 		t.Errorf("only %d of %d idle connections are open", open, bound)
 	}
 	if rss := p.residentMemory(t); rss > idleMemory() {

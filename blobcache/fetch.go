@@ -250,6 +250,10 @@ func (f *fill) hashOn() {
 	}
 }
 
+// unsaidShare is the part of the budget (one in unsaidShare) that a blob may take
+// whose size nobody says. One that never ends would evict all others.
+const unsaidShare = 4
+
 // makeRoom takes room for s, and some ahead of it, from the ledger.
 func (f *fill) makeRoom(s span, cl *claim) error {
 	f.mu.Lock()
@@ -263,9 +267,13 @@ func (f *fill) makeRoom(s span, cl *claim) error {
 		n += slack(f.size)
 	}
 	promised := min(n, f.promised)
+	endless := f.size < 0 && s.end > f.c.opt.Budget/unsaidShare
 	f.mu.Unlock()
 	if need.off >= s.end {
 		return nil
+	}
+	if endless {
+		return fmt.Errorf("%w: its size is not known, and it has had a part in %d of the budget", ErrNoRoom, unsaidShare)
 	}
 	if err := f.c.ledger.take(n, promised); err != nil {
 		return err

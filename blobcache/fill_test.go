@@ -472,3 +472,54 @@ func testEndless(t *testing.T, budget int64) {
 	got, err := h.pull(o)
 	h.wantRight(o, got, err)
 }
+
+// TestFillOfAnotherRepositoryFailsForItAlone has a client ask for a blob while
+// another one asks for it under a repository that has not got it.
+func TestFillOfAnotherRepositoryFailsForItAlone(t *testing.T) {
+	for _, mode := range []string{"fill", "pass"} {
+		t.Run(mode, func(t *testing.T) {
+			opt := Options{}
+			if mode == "pass" {
+				opt.Budget = mib
+			}
+			h, o := newTester(t, opt), newOrigin(2*mib, 90)
+			gate := make(chan struct{})
+			elsewhere := o.twin("elsewhere").with(func(o *origin) { o.gate, o.err = gate, fs.ErrNotExist })
+			refused := make(chan error, 1)
+			go func() {
+				w := h.want(elsewhere, 0)
+				w.Origin = "another"
+				_, err := h.Get(context.Background(), o.digest, w)
+				refused <- err
+			}()
+			h.await("the other's question", func() bool { return elsewhere.opens.Load() > 0 })
+			var got []byte
+			var err error
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				got, err = h.pull(o)
+			}()
+			h.await("the second client", func() bool {
+				h.Cache.mu.Lock()
+				defer h.Cache.mu.Unlock()
+				if p := h.passes[o.digest]; p != nil {
+					return p.readers == 2
+				}
+				f := h.fills[o.digest]
+				if f == nil {
+					return false
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				return f.readers == 2
+			})
+			close(gate)
+			if err := <-refused; !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the other client got %v", err)
+			}
+			<-served
+			h.wantRight(o, got, err)
+		})
+	}
+}

@@ -122,8 +122,11 @@ func (f *fill) wait(ctx context.Context, hurry *Blob, off int64, idle func()) (i
 func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.verified && off >= f.size {
+	switch {
+	case f.verified && off == f.size:
 		return off, nil, io.EOF
+	case f.verified && off > f.size:
+		return off, nil, errSize // of what another source had sent
 	}
 	if until := f.visible(off); until > off {
 		return until, nil, nil

@@ -128,11 +128,13 @@ func (o *opener) choosing() bool {
 }
 
 // strike notes that a body of c ended early after n bytes. A source that stalled
-// is out at once if there is another; one that stalls has cost seconds already.
+// is out at once if there is another; one that stalls has cost seconds already. The
+// only one left is asked again as long as each body brings something.
 func (o *opener) strike(c *candidate, n int64, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if n >= progress && !isTimeout(err) {
+	others := slices.ContainsFunc(o.all, func(other *candidate) bool { return other != c && other.out == nil })
+	if n >= progress && (!isTimeout(err) || !others) {
 		c.strikes = 0
 		return
 	}

@@ -32,6 +32,7 @@ const (
 type pass struct {
 	c      *Cache
 	digest manifest.Digest
+	origin string // Want.Origin of who began it
 	opener *opener
 	ctx    context.Context // ends when the last reader leaves, or the cache closes
 	cancel context.CancelFunc
@@ -55,7 +56,7 @@ func (c *Cache) joinPass(ctx context.Context, b *Blob) (*pass, error) {
 	c.mu.Lock()
 	p := c.passes[b.digest]
 	if p == nil {
-		p = &pass{c: c, digest: b.digest, opener: newOpener(b.want.Sources), size: b.want.Size,
+		p = &pass{c: c, digest: b.digest, origin: b.want.Origin, opener: newOpener(b.want.Sources), size: b.want.Size,
 			begun: make(chan struct{}), changed: make(chan struct{}), at: make(map[*Blob]int64)}
 		p.ctx, p.cancel = context.WithCancel(c.ctx)
 		c.passes[b.digest] = p
@@ -74,6 +75,9 @@ func (c *Cache) joinPass(ctx context.Context, b *Blob) (*pass, error) {
 	p.mu.Unlock()
 	if err != nil {
 		p.leave(b)
+		if p.origin != b.want.Origin {
+			err = fmt.Errorf("%w: %w", errAnothers, err)
+		}
 		return nil, err
 	}
 	return p, nil

@@ -26,7 +26,11 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 	for {
 		p.mu.Lock()
 		if p.verified && off >= p.size {
+			size := p.size
 			p.mu.Unlock()
+			if off > size {
+				return 0, errSize // of what was sent before the disk failed
+			}
 			return 0, io.EOF
 		}
 		until := p.hi

@@ -17,7 +17,9 @@ import (
 // this host; any other error that it could not be asked, or
 // would not answer. One that has a method Temporary and says true there is an
 // outage that the store puts into the log itself if it lasts. Bytes are not verified: whoever reads hashes. Every call is
-// bounded in time by the store itself; a body that makes no progress fails.
+// bounded in time by the store itself; a body that makes no progress fails. A Store
+// that keeps failing, or being left for somebody else after its Patience, answers at
+// once for a while.
 type Store interface {
 	BlobReader
 	BlobWriter

@@ -270,8 +270,14 @@ func (w *writer) finish(j *job, err error) {
 }
 
 // succeeded notes that the bucket took something, which says that it is well to
-// those who read, too. The caller holds mu.
+// those who read, too. What failed while it was down need not wait for its turn:
+// that was not its own fault. The caller holds mu.
 func (w *writer) succeeded() {
+	if w.streak >= pauseAfter {
+		for _, j := range w.queue {
+			j.due = time.Time{}
+		}
+	}
 	w.trouble, w.streak, w.paused = nil, 0, time.Time{}
 	w.answered()
 }

@@ -73,9 +73,9 @@ func TestPullIsInTheBucketSoonAfterItsLastByte(t *testing.T) {
 			h := newHost(t, kind)
 			index := h.index()
 			h.pull(index.Name())
-			last := time.Now()
+			last := startWatch()
 			h.awaitIndexStored(index)
-			if took := time.Since(last); took > soon {
+			if took := last.took(); took > soon {
 				t.Errorf("all of the pull was in the bucket after %v, want at most %v", took, soon)
 			}
 		})
@@ -94,32 +94,48 @@ func TestNextHostPullsFromTheBucket(t *testing.T) {
 			h.pull(index.Name())
 			h.awaitIndexStored(index)
 			h.up.WaitIdle()
-			h.up.Forget()
-
-			n := h.neighbour()
-			p := n.pull(index.Name())
-			if p.digest != index.Digest {
-				t.Errorf("the neighbour got %s, want %s", p.digest, index.Digest)
-			}
-			if n := h.up.Count(hubtest.GetBlob, hubtest.HeadBlob, hubtest.GetManifest); n != 0 {
-				t.Errorf("the upstream had %d requests for what is in the bucket", n)
-			}
-			if n := h.up.Count(hubtest.HeadManifest); n > 1 {
-				t.Errorf("the upstream was asked %d times what the tag stands for", n)
-			}
-			n.wantCounted("registryd_fills_total", `source="store"`)
+			h.wantNeighbourOnBucket(index)
 
 			h.up.Down()
 			last := h.neighbour()
-			start := time.Now()
+			watch := startWatch()
 			last.pull(index.Name())
-			if took := time.Since(start); took > firstAnswer+nextAnswers {
+			if took := watch.took(); took > firstAnswer+nextAnswers {
 				t.Errorf("the pull with the bucket alone took %v", took)
 			}
 			if a := last.tag(http.MethodGet, index); !strings.HasPrefix(a.Header.Get("Warning"), "299 ") {
 				t.Errorf("a tag that only the bucket knows comes with the warning %q", a.Header.Get("Warning"))
 			}
 		})
+	}
+}
+
+// wantNeighbourOnBucket pulls on another host, which must leave the upstream alone.
+// A bucket that says nothing for a tenth of a second is raced by the upstream, and
+// on a machine without a free processor each bucket is one: that does not count.
+func (h *host) wantNeighbourOnBucket(index hubtest.Image) {
+	h.Helper()
+	const tries, silence = 5, 20 * time.Millisecond
+	for try := 1; ; try++ {
+		h.up.Forget()
+		n := h.neighbour()
+		watch := startWatch()
+		p := n.pull(index.Name())
+		if p.digest != index.Digest {
+			h.Errorf("the neighbour got %s, want %s", p.digest, index.Digest)
+		}
+		n.wantCounted("registryd_fills_total", `source="store"`)
+		asked := h.up.Count(hubtest.GetBlob, hubtest.HeadBlob, hubtest.GetManifest)
+		if asked > 0 && watch.starved() > silence && try < tries {
+			continue
+		}
+		if asked > 0 {
+			h.Errorf("the upstream had %d requests for what is in the bucket", asked)
+		}
+		if n := h.up.Count(hubtest.HeadManifest); n > 1 {
+			h.Errorf("the upstream was asked %d times what the tag stands for", n)
+		}
+		return
 	}
 }
 

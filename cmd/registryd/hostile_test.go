@@ -27,25 +27,35 @@ type stranger struct {
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	check(t, err)
-	s := &stranger{host: l.Addr().String()}
+	s := &stranger{}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				s.visited.Add(1)
 			}
 		}}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	s.host = serveOn(t, server)
 	t.Cleanup(func() {
-		server.Close()
-		<-ended
 		if n := s.visited.Load(); n > 0 {
 			t.Errorf("a server that nobody has configured was connected to %d times", n)
 		}
 	})
 	return s
+}
+
+// serveOn runs a server until the test's end, at an address that is not the
+// upstream's, and returns it.
+func serveOn(t *testing.T, server *http.Server) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	check(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-ended
+	})
+	return l.Addr().String()
 }
 
 // raw sends bytes to the daemon and returns the answer's status.
@@ -231,28 +241,28 @@ func TestUpstreamsLeadNowhereElse(t *testing.T) {
 // else.
 func TestHalfOpenRequestsAffectNobody(t *testing.T) {
 	t.Parallel()
-	const many, most = 1000, 15 * time.Second
+	const many, most = 1000, 30 * time.Second
 	raiseDescriptors(t, 4_000)
 	h, _ := newProgram(t)
 	image := h.image(1<<20, 300)
 	h.pull(image.Name())
 	h.awaitImage(image)
 	halves := []string{"", "GET /v2/", "GET /v2/ HTTP/1.1\r\nHost: regis", "POST /v2/library/app/blobs/uploads/ HTTP/1.1\r\nHost: r\r\nContent-Length: 100\r\n\r\nhalf"}
-	start := time.Now()
 	conns := h.dialAll(many, func(i int, conn net.Conn) error {
 		_, err := conn.Write([]byte(halves[i%len(halves)]))
 		return err
 	})
 	for i := range 5 {
-		begun := time.Now()
+		watch := startWatch()
 		h.pull(image.Name())
 		h.pull(h.up.AddImage("library/cold", fmt.Sprint("v", i), h.up.Layers(256<<10)...).Name())
-		if took := time.Since(begun); took > 2*nextAnswers {
+		if took := watch.took(); took > 2*nextAnswers {
 			t.Errorf("beside %d requests that do not end two pulls took %v", many, took)
 		}
 	}
+	deadline := time.Now().Add(most)
 	for i, conn := range conns {
-		check(t, conn.SetReadDeadline(start.Add(most)))
+		check(t, conn.SetReadDeadline(deadline))
 		var err error
 		for buf := make([]byte, 4<<10); err == nil; {
 			_, err = conn.Read(buf)
@@ -284,18 +294,19 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	})
 	h.pull(image.Name())
 	h.pull(h.up.AddImage("library/cold", "v1", h.up.Layers(256<<10)...).Name())
-	open := 0
-	h.await("the longest idle to be closed", func() bool {
-		open = 0
-		for _, conn := range conns {
+	open := conns
+	h.awaitWithin(2*time.Minute, "the longest idle to be closed", func() bool {
+		var still []net.Conn
+		for _, conn := range open {
 			conn.SetReadDeadline(time.Now().Add(time.Microsecond))
 			if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-				open++
+				still = append(still, conn)
 			}
 		}
-		return open <= bound
+		open = still
+		return len(open) <= bound
 	})
-	if open < bound/2 {
+	if open := len(open); open < bound/2 {
 		t.Errorf("only %d of %d idle connections are open", open, bound)
 	}
 	if rss := p.residentMemory(t); rss > idleMemory() {

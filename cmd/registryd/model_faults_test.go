@@ -173,6 +173,9 @@ func (x *operation) bucketFault() {
 	}
 	w.bucketHealth.ail()
 	w.s3Heals = time.AfterFunc(lasts, w.healBucket)
+	if quirk < 2 || fault.Status == http.StatusForbidden {
+		w.refused.Store(true)
+	}
 	switch quirk {
 	case 0:
 		x.note = fmt.Sprintf("read only, for %v", lasts.Round(time.Millisecond))

@@ -70,11 +70,21 @@ func (x *operation) pullQuietly() {
 	if !ok {
 		return
 	}
+	if x.node.apart || w.refused.Load() {
+		// What the bucket still lacks is written down a second later: a kill before
+		// that leaves it to the next one who gets the image from the upstream. So does
+		// a bucket that refused to be written: nothing is kept for it.
+		if status, body, err := x.node.order("evict", repo.name+"@"+d.String()); err != nil || status >= 300 {
+			w.found("%s: evict: %d %s %v", x, status, body, err)
+		}
+	}
 	if !x.pull(repo, d.String()) {
 		w.found("%s: %s:%s cannot be pulled, with everything in order", x, repo.name, tag)
 		return
 	}
-	w.wantStored(repo, tag, d, x)
+	// Not the tag: this daemon may have given the bucket this digest long ago, and
+	// the other one another digest since. What is new is looked at by wantShared.
+	w.wantStored(repo, "", d, x)
 }
 
 // wantFresh resolves a tag, without a warning.
@@ -131,14 +141,14 @@ func (w *world) wantShared() {
 }
 
 // wantStored waits until the bucket has all that a pull of the image fetches, and
-// the tag.
+// the tag unless it is empty.
 func (w *world) wantStored(repo *modelRepo, tag string, d manifest.Digest, x *operation) {
 	img, _ := w.truth.image(repo, d)
 	var lacks string
 	for end := time.Now().Add(storedWithin + w.noise.late()); time.Now().Before(end) && w.ok(); time.Sleep(5 * time.Millisecond) {
 		if lacks = w.lacks(repo, img); lacks == "" {
 			got, _ := w.s3.Get(tagKey("docker.io/"+repo.name, tag))
-			if string(got) == d.String() {
+			if tag == "" || string(got) == d.String() {
 				return
 			}
 			lacks = fmt.Sprintf("tag %s = %s (it says %q)", tag, d, got)

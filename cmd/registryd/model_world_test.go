@@ -46,6 +46,8 @@ type world struct {
 	allows    []*time.Timer // end prohibitions
 	lastWrong time.Time     // when a source last may have sent wrong bytes
 
+	refused atomic.Bool // the bucket did once not let itself be written
+
 	over   context.Context // ends with the first finding
 	end    context.CancelFunc
 	failed atomic.Bool

@@ -163,7 +163,7 @@ func TestTerminatedDaemonIsGoneSoonAndFillsGoOn(t *testing.T) {
 	check(t, err)
 	defer idle.Close()
 
-	start := time.Now()
+	watch := startWatch()
 	check(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	h.await("the door to be closed", func() bool {
 		conn, err := net.Dial("tcp", address)
@@ -172,17 +172,17 @@ func TestTerminatedDaemonIsGoneSoonAndFillsGoOn(t *testing.T) {
 		}
 		return err != nil
 	})
-	if took := time.Since(start); took > time.Second {
+	if took := watch.took(); took > time.Second {
 		t.Errorf("new connections were let in for %v", took)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*soon)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*soon)
 	defer cancel()
 	select {
 	case <-p.ended:
 	case <-ctx.Done():
 		t.Fatal("the daemon is still there")
 	}
-	if took := time.Since(start); took > soon || p.err != nil {
+	if took := watch.took(); took > soon || p.err != nil {
 		t.Errorf("the daemon was gone after %v, with %v; want at most %v, and no error", took, p.err, soon)
 	}
 	for _, s := range []struct {

@@ -38,7 +38,7 @@ type claim struct {
 	busy     int64 // [pos, busy) is being written: end does not shrink below it
 	logged   int64 // up to where the map has it
 	brought  int64 // bytes that landed and had not before
-	whole    bool  // asks for everything, without a range
+	whole    bool  // asks for all that follows, and ends where the blob does
 }
 
 // terms is how the source in use likes to be asked: bytes at a time, requests in
@@ -63,15 +63,17 @@ func (f *fill) plan(part int64, parallel int, oneRequest bool) *claim {
 	switch {
 	case f.fatal != nil, f.said && f.landed.until(0) == f.size:
 		return nil
-	case f.size <= 0, oneRequest:
+	case f.size < 0:
 		if len(f.claims) > 0 {
 			return nil
 		}
-		end := f.size
-		if end <= 0 {
-			end = math.MaxInt64
+		at := f.landed.until(0)
+		return &claim{pos: at, end: math.MaxInt64, busy: at, logged: at, whole: true}
+	case oneRequest:
+		if len(f.claims) > 0 {
+			return nil
 		}
-		return &claim{end: end, whole: true}
+		return &claim{end: f.size, whole: true}
 	}
 	if len(f.claims) == 0 && !f.said {
 		if gap := f.gap(f.want.Offset); gap.len() > 0 {
@@ -136,7 +138,7 @@ func (f *fill) gapFor(off int64) span {
 			return span{}
 		}
 		gap := span{off, cl.end}
-		cl.end = off
+		cl.end, cl.whole = off, false
 		return gap
 	}
 	return f.gap(off)

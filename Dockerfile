@@ -27,11 +27,13 @@ COPY --from=build /out/registryd /registryd
 # A number, because there is no /etc/passwd, and because Kubernetes can only check a number for runAsNonRoot.
 USER 65532:65532
 # All interfaces of the container; who may connect is decided by how the port is published. The admin
-# listener has profiles and control, so it stays inside.
+# listener has profiles and control, so it stays inside. The folders are the defaults' places, not
+# REGISTRYD_ settings: those would go over a configuration file, and a store that is said is one to mirror
+# into, so that its volume would take every image a second time, without a bound.
 ENV REGISTRYD_LISTEN=:5000 \
     REGISTRYD_ADMIN=127.0.0.1:5001 \
-    REGISTRYD_CACHE_DIR=/var/cache/registryd \
-    REGISTRYD_STORE_URL=file:///var/lib/registryd
+    XDG_CACHE_HOME=/var/cache \
+    XDG_STATE_HOME=/var/lib
 EXPOSE 5000
 VOLUME ["/var/cache/registryd", "/var/lib/registryd"]
 # There is no curl in here, so the binary asks itself.

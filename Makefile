@@ -24,7 +24,8 @@ run: ## the daemon on 127.0.0.1:5000, without a configuration
 test: ## all tests; needs only Go, and says by name what it had to skip
 	@$(GO) run ./cmd/testdeps build
 	@if command -v apt-get >/dev/null; then $(GO) run ./cmd/testdeps layers; fi || true
-	@list=$$(mktemp); REGISTRYD_TEST_SKIPPED=$$list $(GO) test -count=1 -timeout 30m ./...; status=$$?; \
+	@# One package at a time: many tests bound a time, and must not disturb each other.
+	@list=$$(mktemp); REGISTRYD_TEST_SKIPPED=$$list $(GO) test -count=1 -p 1 -timeout 30m ./...; status=$$?; \
 		$(GO) run ./cmd/testdeps skipped $$list; rm -f $$list; exit $$status
 
 test-deps: ## root: the Debian packages of the tests with real clients

@@ -3,6 +3,7 @@ package blobcache
 import (
 	"crypto/sha256"
 	"io"
+	"io/fs"
 	"testing"
 )
 
@@ -43,6 +44,37 @@ func BenchmarkFill(b *testing.B) {
 				h.Remove(o.digest)
 			}
 		})
+	}
+}
+
+// BenchmarkFirstByte is what the cache adds before the first byte of a cold blob
+// reaches its reader, when the first source has not got it and the second answers
+// at once, with 64 KiB and then the rest a little later.
+func BenchmarkFirstByte(b *testing.B) {
+	h, o := newTester(b, Options{Budget: 1 << 30}), newOrigin(16*mib, 4)
+	miss := o.twin("store")
+	miss.err = fs.ErrNotExist
+	var got chan struct{}
+	o.pace = func(off int64) {
+		if off > 0 {
+			<-got
+		}
+	}
+	for b.Loop() {
+		got = make(chan struct{})
+		blob, err := h.Get(b.Context(), o.digest, Want{Size: 16 * mib, Sources: []Source{miss, o}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := blob.CopyRange(b.Context(), io.Discard, 0, 1); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		close(got)
+		blob.Close()
+		<-h.results
+		h.Remove(o.digest)
+		b.StartTimer()
 	}
 }
 

@@ -1,6 +1,7 @@
 package blobcache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,15 +107,14 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 	}
 	all := off == 0 && (end < 0 || b.Size() >= 0 && end >= b.Size())
 	if b.pass == nil {
-		var err error
-		if off, err = b.copyFill(ctx, w, off, end); !errors.Is(err, errStorage) {
+		at, err := b.copyFill(ctx, w, off, end)
+		if !errors.Is(err, errStorage) {
 			return err
 		}
-		// The disk failed under the fill. What this client lacks still comes from the
-		// sources.
-		if b.pass, err = b.c.joinPass(ctx, b); err != nil {
+		if err := b.leaveDisk(ctx, off, at); err != nil {
 			return err
 		}
+		off = at
 	}
 	if !all {
 		return b.pass.copyTo(ctx, b, w, off, end, nil)
@@ -126,6 +126,34 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 		}
 	}
 	return b.pass.copyTo(ctx, b, w, off, end, h)
+}
+
+// leaveDisk has b go on by passing through, because the disk failed under its fill.
+// What the client has had, [start, at), was never verified, and the pass verifies
+// only its own bytes: so they are compared, or a wrong beginning could end well.
+func (b *Blob) leaveDisk(ctx context.Context, start, at int64) (err error) {
+	if b.pass, err = b.c.joinPass(ctx, b); err != nil {
+		return err
+	}
+	return b.pass.copyTo(ctx, b, &comparison{with: b.file, off: start}, start, at, nil)
+}
+
+// comparison is a writer that takes only the bytes that with has from off on.
+type comparison struct {
+	with io.ReaderAt
+	off  int64
+}
+
+func (c *comparison) Write(p []byte) (int, error) {
+	had := make([]byte, len(p))
+	if n, err := c.with.ReadAt(had, c.off); n < len(p) {
+		return 0, fmt.Errorf("reading byte %d of what was sent: %w", c.off+int64(n), err)
+	}
+	if !bytes.Equal(had, p) {
+		return 0, fmt.Errorf("%w: the source sends other bytes than before", manifest.ErrMismatch)
+	}
+	c.off += int64(len(p))
+	return len(p), nil
 }
 
 // copyFill sends [off, end) as it lands, and returns how far it came.

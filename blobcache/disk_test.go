@@ -67,15 +67,7 @@ func TestDiskThatFillsUpUnderAFill(t *testing.T) {
 	o.pace = func(off int64) {
 		if off >= 10*mib && !hogged {
 			hogged = true
-			f, err := os.Create(filepath.Join(filepath.Dir(h.dir), "hog"))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer f.Close()
-			for buf := make([]byte, mib); err == nil; {
-				_, err = f.Write(buf)
-			}
+			hog(t, filepath.Dir(h.dir))
 		}
 	}
 	got, err := h.pull(o)
@@ -127,5 +119,42 @@ func TestKeepFreeShrinksTheCacheWhenOthersGrow(t *testing.T) {
 	}
 	if h.Stats().Evicted == 0 {
 		t.Error("nothing was evicted")
+	}
+}
+
+// TestWrongBeginningFromTheDiskIsNotGluedToARightEnd: the disk fills up under a
+// fill whose source sends wrong bytes at first and right ones when it is asked
+// again. Nobody may end well with the two together.
+func TestWrongBeginningFromTheDiskIsNotGluedToARightEnd(t *testing.T) {
+	h := onTmpfs(t, "64m", Options{Budget: 1 << 30})
+	o := newOrigin(40*mib, 1004)
+	o.part, o.wrong = 1<<40, mib
+	hogged := false
+	o.pace = func(off int64) {
+		if off >= 10*mib && !hogged {
+			hogged = true
+			o.with(func(o *origin) { o.wrong = -1 })
+			hog(t, filepath.Dir(h.dir))
+		}
+	}
+	got, err := h.pull(o)
+	if err == nil {
+		t.Fatalf("a pull of %d bytes, one of them wrong, ended well", len(got))
+	}
+	o.with(func(o *origin) { o.pace = nil })
+	got, err = h.pull(o)
+	h.wantRight(o, got, err)
+}
+
+// hog fills the file system of dir.
+func hog(t *testing.T, dir string) {
+	f, err := os.Create(filepath.Join(dir, "hog"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer f.Close()
+	for buf := make([]byte, mib); err == nil; {
+		_, err = f.Write(buf)
 	}
 }

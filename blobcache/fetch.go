@@ -41,12 +41,12 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 		return ctx.Err()
 	}
 	f.mu.Lock()
-	off, n := cl.pos, cl.end-cl.pos
+	r := request{off: cl.pos, n: cl.end - cl.pos, plain: cl.first && !f.want.Ranged}
 	if cl.whole {
-		n = -1
+		r.n = -1
 	}
 	f.mu.Unlock()
-	a, err := f.opener.open(ctx, off, n)
+	a, err := f.opener.open(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -58,6 +58,9 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	if ok, err := f.accept(cl, a); !ok || err != nil {
 		return err
 	}
+	if cl.first {
+		f.poke() // now it is known how the rest is best asked for
+	}
 	err = f.land(cl, a)
 	switch {
 	case err == nil, errors.Is(err, errStorage), errors.Is(err, manifest.ErrMismatch), ctx.Err() != nil:
@@ -66,9 +69,9 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	out := f.opener.strike(a.by, cl.brought, err)
 	switch {
 	case f.single && out:
-		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), off, err)
+		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), r.off, err)
 	case f.opener.source() == nil:
-		return fmt.Errorf("in the request for byte %d: %w", off, f.opener.verdict())
+		return fmt.Errorf("in the request for byte %d: %w", r.off, f.opener.verdict())
 	}
 	return nil
 }
@@ -78,13 +81,28 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 	f.mu.Lock()
 	if f.said && a.size >= 0 && a.size != f.size {
+		if before := f.sizedBy; before != nil && before != a.by && a.size == f.want.Size {
+			// The descriptor agrees with this one: what came before is not the blob.
+			f.mu.Unlock()
+			f.opener.blame(before)
+			return false, fmt.Errorf("%s: %w", before.Name(), errSize)
+		}
 		f.mu.Unlock()
 		f.opener.exclude(a.by, errSize)
 		f.c.stats.fill(a.by.Name(), "mismatch")
 		return false, f.opener.stuck()
 	}
+	if a.size < 0 && f.size < 0 && !a.all {
+		// It takes ranges, and does not say what of: then all at once.
+		f.opener.noRanges(a.by)
+		f.mu.Unlock()
+		return false, nil
+	}
 	learnt, err := f.adopt(a)
 	if err == nil {
+		if a.all && !cl.whole {
+			cl.end, cl.whole = f.reach(cl), cl.pos == 0
+		}
 		ok = f.align(cl, a)
 	}
 	f.mu.Unlock()
@@ -116,7 +134,11 @@ func (f *fill) adopt(a answer) (learnt bool, err error) {
 		return false, nil
 	}
 	learnt = a.size != f.size
-	return learnt, f.resize(a.size)
+	if err := f.resize(a.size); err != nil {
+		return false, err
+	}
+	f.sizedBy = a.by
+	return learnt, nil
 }
 
 // align has the claim begin where the answer does. It reports false for one of
@@ -260,18 +282,30 @@ func (f *fill) hashOn() {
 	}
 }
 
+// unsaidShare is the part of the budget (one in unsaidShare) that a blob may take
+// whose size nobody says. One that never ends would evict all others.
+const unsaidShare = 4
+
 // makeRoom takes room for s, and some ahead of it, from the ledger.
 func (f *fill) makeRoom(s span, cl *claim) error {
 	f.mu.Lock()
-	need := f.roomed.gap(s.off, min(max(s.off+roomStep, s.end), cl.end))
+	step := int64(roomStep)
+	if cl.brought == 0 {
+		step = firstRoom
+	}
+	need := f.roomed.gap(s.off, min(max(s.off+step, s.end), cl.end))
 	n := roundUp(need.len())
 	if f.taken == 0 {
 		n += slack(f.size)
 	}
 	promised := min(n, f.promised)
+	endless := f.size < 0 && s.end > f.c.opt.Budget/unsaidShare
 	f.mu.Unlock()
 	if need.off >= s.end {
 		return nil
+	}
+	if endless {
+		return fmt.Errorf("%w: its size is not known, and it has had a part in %d of the budget", ErrNoRoom, unsaidShare)
 	}
 	if err := f.c.ledger.take(n, promised); err != nil {
 		return err

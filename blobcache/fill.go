@@ -42,6 +42,7 @@ type fill struct {
 	mu       sync.Mutex // guards all below; no I/O and no other lock but the opener's under it
 	size     int64      // bytes, -1 unknown
 	said     bool       // size was said by a source, not only by the descriptor
+	sizedBy  *candidate // that source; nil for an earlier process's
 	landed   spans
 	roomed   spans // what the ledger has given room for
 	taken    int64 // bytes of the ledger's that this fill holds
@@ -174,9 +175,9 @@ func (f *fill) fetchAll() error {
 	verdict := make(chan error, 1)
 	fetches.Go(func() { verdict <- f.hash(ctx) })
 	for {
-		part, parallel, oneRequest := f.terms()
+		t := f.terms()
 		f.mu.Lock()
-		for cl := f.plan(part, parallel, oneRequest); cl != nil; cl = f.plan(part, parallel, oneRequest) {
+		for cl := f.plan(t); cl != nil; cl = f.plan(t) {
 			f.claims = append(f.claims, cl)
 			fetches.Go(func() { f.fetch(ctx, cl) })
 		}
@@ -253,21 +254,28 @@ func (f *fill) compare(h hash.Hash) error {
 }
 
 // again decides whether what failed can be tried again without anybody noticing:
-// no reader has had a byte, and another source is left.
+// no reader has had a byte, and another source is left. It is for bytes that were
+// wrong, and for the one source of a blob that had been wrong before: either way
+// the next attempt, here or in the next fill, is another source's.
 func (f *fill) again(err error) bool {
-	if !errors.Is(err, manifest.ErrMismatch) || f.ctx.Err() != nil {
+	wrong := errors.Is(err, manifest.ErrMismatch)
+	if !wrong && !f.single || errors.Is(err, errStorage) || f.ctx.Err() != nil {
 		return false
 	}
 	source := f.opener.name()
-	f.c.suspect(f.digest, source)
+	if wrong {
+		f.c.suspect(f.digest, source)
+	} else {
+		f.c.avoid(f.digest, source)
+	}
 	f.mu.Lock()
 	again := !f.open && f.opener.dismiss(err)
 	if again {
-		f.landed, f.hashed, f.fatal, f.claims, f.only = nil, 0, nil, nil, nil
+		f.landed, f.hashed, f.fatal, f.claims, f.only, f.sizedBy = nil, 0, nil, nil, nil, nil
 		f.size, f.said, f.single = f.want.Size, false, true
 	}
 	f.mu.Unlock()
-	if again {
+	if again && wrong {
 		f.c.stats.fill(source, "mismatch")
 	}
 	return again

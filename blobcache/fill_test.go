@@ -141,6 +141,63 @@ func TestWrongSmallBlobComesFromTheOtherSourceUnnoticed(t *testing.T) {
 	h.wantResult("upstream ok")
 }
 
+// The right blob is shorter than the wrong one before it, and the file that both
+// were written to is cut to it.
+func TestLongerWrongBlobLeavesNoTail(t *testing.T) {
+	h, o := newTester(t, Options{}), newOrigin(1000, 61)
+	bad := newOrigin(9000, 62)
+	bad.name, bad.digest = "store", o.digest
+	for _, size := range []int64{-1, 1000} {
+		b, err := h.Get(t.Context(), o.digest, Want{Size: size, Sources: []Source{bad, o}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err = b.CopyRange(t.Context(), &out, 0, -1)
+		b.Close()
+		h.wantRight(o, out.Bytes(), err)
+		h.wantResult("store mismatch")
+		h.wantResult("upstream ok")
+		h.wantPresent(o)
+		if err := h.Remove(o.digest); err != nil {
+			t.Fatal(err)
+		}
+		h.restart() // forgets the suspicion
+	}
+}
+
+// A source that says another length than the descriptor and then breaks off does
+// not make the right one look wrong, now or for the next client.
+func TestSourceOfTheDescribedLengthIsBelieved(t *testing.T) {
+	h, o := newTester(t, Options{}), newOrigin(3*mib, 63)
+	bad := o.twin("store")
+	bad.size, bad.cut = 1000, 100
+	for range 2 {
+		got, err := h.pull(bad, o)
+		h.wantRight(o, got, err)
+		if err := h.Remove(o.digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The one source that is asked after a mismatch breaks off: the next one is asked,
+// at once or with the next request.
+func TestOneSourceAfterAMismatchGivesWay(t *testing.T) {
+	h, o := newTester(t, Options{}), newOrigin(3*mib, 64)
+	o.wrong = 2 * mib
+	store := o.twin("store")
+	store.wrong, store.cut, store.err = -1, 100, errors.New("away")
+	if _, err := h.pull(store, o); !errors.Is(err, manifest.ErrMismatch) {
+		t.Fatalf("wrong bytes: %v", err)
+	}
+	o.with(func(o *origin) { o.wrong = -1 })
+	store.with(func(o *origin) { o.err = nil })
+	h.pull(store, o) // may break off: the store was asked first, and cut the body
+	got, err := h.pull(store, o)
+	h.wantRight(o, got, err)
+}
+
 func TestAfterAMismatchTheOtherSourceIsAsked(t *testing.T) {
 	h, o := newTester(t, Options{}), newOrigin(3*mib, 7)
 	bad := o.twin("store")
@@ -388,5 +445,81 @@ func TestMapOfAnotherBootDoesNotCount(t *testing.T) {
 	h.wantRight(o, got, err)
 	if o.sent.Load() != 6*mib {
 		t.Errorf("the source sent %d bytes in all, want the blob again", o.sent.Load())
+	}
+}
+
+// TestEndlessBytesThatBreakOffDoNotEndWell: the first source says no length and
+// sends more than there is; when it breaks off, the second one says how long the
+// blob is. Whoever had read beyond that must not be told that this was the end.
+func TestEndlessBytesThatBreakOffDoNotEndWell(t *testing.T) {
+	for _, budget := range []int64{1 << 30, mib} { // filled, and passed through
+		testEndless(t, budget)
+	}
+}
+
+func testEndless(t *testing.T, budget int64) {
+	h, o := newTester(t, Options{Budget: budget}), newOrigin(100_000, 20)
+	endless := newOrigin(3*mib, 21)
+	endless.name, endless.noSize, endless.cut = "store", true, 2*mib
+	b, err := h.Get(t.Context(), o.digest, Want{Size: -1, Sources: []Source{endless, o}})
+	if err == nil {
+		err = b.CopyRange(t.Context(), io.Discard, 0, -1)
+		b.Close()
+	}
+	if !errors.Is(err, manifest.ErrMismatch) {
+		t.Fatalf("a body of more than there is ended with %v", err)
+	}
+	got, err := h.pull(o)
+	h.wantRight(o, got, err)
+}
+
+// TestFillOfAnotherRepositoryFailsForItAlone has a client ask for a blob while
+// another one asks for it under a repository that has not got it.
+func TestFillOfAnotherRepositoryFailsForItAlone(t *testing.T) {
+	for _, mode := range []string{"fill", "pass"} {
+		t.Run(mode, func(t *testing.T) {
+			opt := Options{}
+			if mode == "pass" {
+				opt.Budget = mib
+			}
+			h, o := newTester(t, opt), newOrigin(2*mib, 90)
+			gate := make(chan struct{})
+			elsewhere := o.twin("elsewhere").with(func(o *origin) { o.gate, o.err = gate, fs.ErrNotExist })
+			refused := make(chan error, 1)
+			go func() {
+				w := h.want(elsewhere, 0)
+				w.Origin = "another"
+				_, err := h.Get(context.Background(), o.digest, w)
+				refused <- err
+			}()
+			h.await("the other's question", func() bool { return elsewhere.opens.Load() > 0 })
+			var got []byte
+			var err error
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				got, err = h.pull(o)
+			}()
+			h.await("the second client", func() bool {
+				h.Cache.mu.Lock()
+				defer h.Cache.mu.Unlock()
+				if p := h.passes[o.digest]; p != nil {
+					return p.readers == 2
+				}
+				f := h.fills[o.digest]
+				if f == nil {
+					return false
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				return f.readers == 2
+			})
+			close(gate)
+			if err := <-refused; !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the other client got %v", err)
+			}
+			<-served
+			h.wantRight(o, got, err)
+		})
 	}
 }

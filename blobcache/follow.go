@@ -140,11 +140,13 @@ func (f *fill) wait(ctx context.Context, hurry *Blob, off int64, idle func()) (i
 func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if errors.Is(f.err, manifest.ErrMismatch) {
+	switch {
+	case errors.Is(f.err, manifest.ErrMismatch):
 		return off, nil, f.err // what has landed is no good to anybody
-	}
-	if f.verified && off >= f.size {
+	case f.verified && off == f.size:
 		return off, nil, io.EOF
+	case f.verified && off > f.size:
+		return off, nil, errSize // of what another source had sent
 	}
 	if until := f.visible(off); until > off {
 		return until, nil, nil

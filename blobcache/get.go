@@ -47,13 +47,26 @@ func (c *Cache) Get(ctx context.Context, d manifest.Digest, w Want) (*Blob, erro
 		case errors.Is(err, errPublished) && try < publishedTries:
 			continue
 		case errors.Is(err, errPublished):
-			return c.passThrough(ctx, d, w, fmt.Errorf("%w: it is there and cannot be opened: %w", errStorage, unreadable))
+			b, err = c.passThrough(ctx, d, w, fmt.Errorf("%w: it is there and cannot be opened: %w", errStorage, unreadable))
 		case errors.Is(err, errStorage):
-			return c.passThrough(ctx, d, w, err)
+			b, err = c.passThrough(ctx, d, w, err)
 		}
-		return nil, err
+		if errors.Is(err, errAnothers) && try < anothersTries {
+			continue
+		}
+		return b, err
 	}
 }
+
+// errAnothers is wrapped by the failure of what another repository's client began
+// and this one joined. It says nothing about this one's sources: the other asked for
+// a blob that its repository has not got, or may not give.
+var errAnothers = errors.New("asked for by another repository's client")
+
+// anothersTries is how often a client may have joined what was another's and
+// failed: so often that it takes a crowd to keep one from starting its own, and so
+// rarely that the loop ends.
+const anothersTries = 8
 
 // publishedTries is how often a fill may say that the blob is there already. Once
 // is a race between two looks; more is a file that cannot be read.
@@ -74,7 +87,11 @@ func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob,
 	if err != nil {
 		return nil, err
 	}
-	return c.follow(ctx, &Blob{c: c, digest: d, want: w, fill: f, late: late})
+	b, err := c.follow(ctx, &Blob{c: c, digest: d, want: w, fill: f, late: late})
+	if err != nil && f.want.Origin != w.Origin {
+		err = fmt.Errorf("%w: %w", errAnothers, err)
+	}
+	return b, err
 }
 
 // follow readies b, which is counted among the readers of its fill, once that has

@@ -52,6 +52,7 @@ type answer struct {
 	body io.ReadCloser
 	from int64 // the byte of the blob that body begins at
 	size int64 // of the whole blob, -1 if not said
+	all  bool  // nothing bounds it but the blob's end
 	by   *candidate
 }
 
@@ -63,15 +64,22 @@ func newOpener(sources []Source, spawn func(func())) *opener {
 	return o
 }
 
-// open asks for n bytes from off on, n < 0 for all that follow, of the first
-// source that answers. The error says why none did.
-func (o *opener) open(ctx context.Context, off, n int64) (answer, error) {
+// A request is for n bytes from off on, n < 0 for all that follow.
+type request struct {
+	off, n int64
+	// plain has a source that is no Planner asked for all that follow: n was meant for
+	// one that is.
+	plain bool
+}
+
+// open asks for r of the first source that answers. The error says why none did.
+func (o *opener) open(ctx context.Context, r request) (answer, error) {
 	for {
 		first, second, patience := o.next()
 		if first == nil {
 			return answer{}, o.verdict()
 		}
-		a, err := o.ask(ctx, first, second, patience, off, n)
+		a, err := o.ask(ctx, first, second, patience, r)
 		if err != nil && ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
@@ -109,12 +117,28 @@ func (o *opener) next() (first, second *candidate, patience time.Duration) {
 	return first, second, planner.Patience()
 }
 
-// strike notes that a body of c ended early after n bytes, and reports whether c
-// is out. A source that stalled is out at once: it has cost seconds already.
+// choosing reports whether it is open which of several sources will be used.
+func (o *opener) choosing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	left := 0
+	for _, c := range o.all {
+		if c.out == nil {
+			left++
+		}
+	}
+	return !o.answered && left > 1
+}
+
+// strike notes that a body of c ended early after n bytes, and reports whether c is
+// out. A source that stalled is out at once if there is another; one that stalls
+// has cost seconds already. The only one left is asked again as long as each body
+// brings something.
 func (o *opener) strike(c *candidate, n int64, err error) (out bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if n >= progress && !isTimeout(err) {
+	others := slices.ContainsFunc(o.all, func(other *candidate) bool { return other != c && other.out == nil })
+	if n >= progress && (!isTimeout(err) || !others) {
 		c.strikes = 0
 		return c.out != nil
 	}
@@ -191,6 +215,13 @@ func (o *opener) preferOther(name string) {
 			return
 		}
 	}
+}
+
+// blame makes c the source in use, for what is said of that to be said of c.
+func (o *opener) blame(c *candidate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current = slices.Index(o.all, c)
 }
 
 // dismiss takes the source in use out, for good reason, and reports whether

@@ -32,6 +32,7 @@ const (
 type pass struct {
 	c      *Cache
 	digest manifest.Digest
+	origin string // Want.Origin of who began it
 	opener *opener
 	ctx    context.Context // ends when the last reader leaves, or the cache closes
 	cancel context.CancelFunc
@@ -55,7 +56,7 @@ type pass struct {
 
 func (c *Cache) newPass(d manifest.Digest, w Want) *pass {
 	p := &pass{
-		c: c, digest: d, opener: newOpener(w.Sources, c.work.Go), size: w.Size,
+		c: c, digest: d, origin: w.Origin, opener: newOpener(w.Sources, c.work.Go), size: w.Size,
 		begun: make(chan struct{}), changed: make(chan struct{}), at: make(map[*Blob]int64),
 	}
 	if p.size == 0 {
@@ -94,6 +95,9 @@ func (c *Cache) joinPass(ctx context.Context, b *Blob) (*pass, error) {
 	p.mu.Unlock()
 	if err != nil {
 		p.leave(b)
+		if p.origin != b.want.Origin {
+			err = fmt.Errorf("%w: %w", errAnothers, err)
+		}
 		return nil, err
 	}
 	return p, nil
@@ -217,7 +221,7 @@ func (c *Cache) reclaimWindow() bool {
 func (p *pass) stream() error {
 	h := p.digest.Algorithm().New()
 	for {
-		a, err := p.opener.open(p.ctx, p.hi, -1)
+		a, err := p.opener.open(p.ctx, request{off: p.hi, n: -1})
 		if err != nil {
 			return err
 		}
@@ -257,7 +261,7 @@ func (p *pass) adopt(size int64) bool {
 	if size < 0 {
 		return true
 	}
-	if p.said && size != p.size || size < p.hi {
+	if size < p.hi || size != p.size && (p.said || p.hi > 0 && p.size >= 0) {
 		return false
 	}
 	p.size, p.said = size, true

@@ -34,7 +34,11 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 			return 0, p.err
 		}
 		if p.verified && off >= p.size {
+			size := p.size
 			p.mu.Unlock()
+			if off > size {
+				return 0, errSize // of what was sent before the disk failed
+			}
 			return 0, io.EOF
 		}
 		until := p.hi
@@ -145,7 +149,7 @@ func (p *pass) direct(ctx context.Context, b *Blob, w io.Writer, off, end int64)
 		b.own.preferOther("") // the first, and no race
 	}
 	stop := min(clip(end, size), size-1)
-	a, err := b.own.open(ctx, off, stop-off)
+	a, err := b.own.open(ctx, request{off: off, n: stop - off})
 	if err != nil {
 		return off, err
 	}

@@ -23,6 +23,11 @@ const (
 	// land, not when somebody says that they will.
 	roomStep = 8 << 20
 
+	// firstRoom is what it takes before its first bytes: so little is not allocated
+	// ahead, which on a file system in memory means to clear it, milliseconds in which
+	// a reader waits.
+	firstRoom = near / 2
+
 	// bodies is how many bodies are read at once on this host, and so how many
 	// copy buffers there are: 64 of 256 KiB make 16 MiB.
 	bodies     = 64
@@ -39,37 +44,57 @@ type claim struct {
 	logged   int64 // up to where the map has it
 	brought  int64 // bytes that landed and had not before
 	whole    bool  // asks for all that follows, and ends where the blob does
+	first    bool  // asked for before any source had answered
 }
 
-// terms is how the source in use likes to be asked: bytes at a time, requests in
-// flight, or for everything in one request.
-func (f *fill) terms() (part int64, parallel int, oneRequest bool) {
+// terms are how the source in use likes to be asked.
+type terms struct {
+	part     int64 // bytes at a time
+	parallel int   // requests in flight
+	planned  bool  // by the source itself, a Planner
+	all      bool  // one request for everything: it serves no ranges
+	choosing bool  // it may turn out to be another one
+}
+
+func (f *fill) terms() terms {
 	f.mu.Lock()
 	size := f.size
 	f.mu.Unlock()
-	part, parallel = math.MaxInt64, 1
+	t := terms{part: math.MaxInt64, parallel: 1, all: f.opener.rangeless(), choosing: f.opener.choosing()}
 	if p, ok := f.opener.source().(Planner); ok {
-		part, parallel = p.Plan(size)
+		t.part, t.parallel = p.Plan(size)
+		t.planned = true
 	}
 	if f.want.Ranged {
-		part = min(part, rangedPart)
+		t.part = min(t.part, rangedPart)
 	}
-	return max(part, near), max(parallel, 1), f.opener.rangeless()
+	t.part, t.parallel = max(t.part, near), max(t.parallel, 1)
+	return t
 }
 
 // plan returns the next claim to fetch, nil if what runs is enough. The caller
 // holds mu.
-func (f *fill) plan(part int64, parallel int, oneRequest bool) *claim {
+func (f *fill) plan(t terms) *claim {
+	part, parallel := t.part, t.parallel
 	switch {
 	case f.fatal != nil, f.said && f.landed.until(0) == f.size:
 		return nil
+	case len(f.claims) > 0 && t.choosing:
+		// The store may not have the blob: that should cost one miss, and the
+		// upstream, which is asked next, is to get one request for it.
+		return nil
+	case f.size < 0 && t.planned && !t.all:
+		if len(f.claims) > 0 {
+			return nil
+		}
+		return &claim{end: part, first: true} // its answer says how long the blob is
 	case f.size < 0:
 		if len(f.claims) > 0 {
 			return nil
 		}
 		at := f.landed.until(0)
 		return &claim{pos: at, end: math.MaxInt64, busy: at, logged: at, whole: true}
-	case oneRequest:
+	case t.all:
 		if len(f.claims) > 0 {
 			return nil
 		}
@@ -77,7 +102,9 @@ func (f *fill) plan(part int64, parallel int, oneRequest bool) *claim {
 	}
 	if len(f.claims) == 0 && !f.said {
 		if gap := f.gap(f.want.Offset); gap.len() > 0 {
-			return f.claim(gap, part)
+			cl := f.claim(gap, part)
+			cl.first = true
+			return cl
 		}
 	}
 	if len(f.claims) < parallel+urgent {
@@ -121,6 +148,20 @@ func (f *fill) gap(off int64) span {
 		}
 	}
 	return gap
+}
+
+// reach returns how far a claim can go before it meets another, or what has landed.
+func (f *fill) reach(cl *claim) int64 {
+	end := int64(math.MaxInt64)
+	if f.size >= 0 {
+		end = f.landed.gap(cl.pos, f.size).end
+	}
+	for _, other := range f.claims {
+		if other.pos > cl.pos {
+			end = min(end, other.pos)
+		}
+	}
+	return max(end, cl.busy)
 }
 
 // gapFor returns what to fetch for a reader that waits for the byte at off:

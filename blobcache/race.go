@@ -11,11 +11,11 @@ import (
 )
 
 // ask asks first, and races it against second if there is one.
-func (o *opener) ask(ctx context.Context, first, second *candidate, patience time.Duration, off, n int64) (answer, error) {
+func (o *opener) ask(ctx context.Context, first, second *candidate, patience time.Duration, r request) (answer, error) {
 	if second != nil {
-		return o.race(ctx, first, second, patience, off, n)
+		return o.race(ctx, first, second, patience, r)
 	}
-	a, err := ask(ctx, first, off, n)
+	a, err := ask(ctx, first, r)
 	if err != nil && ctx.Err() == nil {
 		o.exclude(first, err)
 	}
@@ -25,7 +25,7 @@ func (o *opener) ask(ctx context.Context, first, second *candidate, patience tim
 // race opens first, and second as well once first has failed or been silent for
 // patience. The first answer wins and the other exchange is cancelled. Failures
 // are noted; the error is the last of them.
-func (o *opener) race(ctx context.Context, first, second *candidate, patience time.Duration, off, n int64) (answer, error) {
+func (o *opener) race(ctx context.Context, first, second *candidate, patience time.Duration, asked request) (answer, error) {
 	results := make(chan result) // unbuffered: an answer is taken here, or closed by who got it
 	ended := make(chan struct{})
 	defer close(ended)
@@ -39,7 +39,7 @@ func (o *opener) race(ctx context.Context, first, second *candidate, patience ti
 		ctx, cancel := context.WithCancel(ctx)
 		cancels[c] = cancel
 		o.spawn(func() {
-			a, err := ask(ctx, c, off, n)
+			a, err := ask(ctx, c, asked)
 			select {
 			case results <- result{a, c, err}:
 			case <-ended:
@@ -83,16 +83,19 @@ type result struct {
 }
 
 // ask opens one source.
-func ask(ctx context.Context, c *candidate, off, n int64) (answer, error) {
-	body, from, size, err := c.Open(ctx, off, n)
-	if err == nil && from != off && from != 0 {
+func ask(ctx context.Context, c *candidate, r request) (answer, error) {
+	if _, planner := c.Source.(Planner); r.plain && !planner {
+		r.n = -1
+	}
+	body, from, size, err := c.Open(ctx, r.off, r.n)
+	if err == nil && from != r.off && from != 0 {
 		body.Close()
-		err = fmt.Errorf("asked for byte %d, was sent byte %d", off, from)
+		err = fmt.Errorf("asked for byte %d, was sent byte %d", r.off, from)
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{body: body, from: from, size: size, by: c}, nil
+	return answer{body: body, from: from, size: size, all: r.n < 0, by: c}, nil
 }
 
 // endWith ends a body's context with the body.

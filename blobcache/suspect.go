@@ -11,20 +11,25 @@ type suspect struct {
 	source string
 }
 
-// suspect remembers a mismatch for a while.
+// suspect remembers a mismatch for a while, and tells of it.
 func (c *Cache) suspect(d manifest.Digest, source string) {
+	c.avoid(d, source)
+	if c.opt.OnMismatch != nil {
+		c.opt.OnMismatch(d, source)
+	}
+}
+
+// avoid has the next attempt at d begin with another source than this one.
+func (c *Cache) avoid(d manifest.Digest, source string) {
 	now := time.Now()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for k, s := range c.suspects {
 		if now.After(s.until) {
 			delete(c.suspects, k)
 		}
 	}
 	c.suspects[d] = suspect{now.Add(suspicion), source}
-	c.mu.Unlock()
-	if c.opt.OnMismatch != nil {
-		c.opt.OnMismatch(d, source)
-	}
 }
 
 // clear forgets a suspicion: all of the blob has matched since.

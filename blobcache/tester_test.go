@@ -208,7 +208,7 @@ type origin struct {
 	cut     int64 // each body breaks off after that many bytes, 0 never
 	short   bool  // a clean end instead of an error
 	size    int64 // what it says, 0 for the truth
-	stall   int64 // each body stalls behind that many bytes, -1 never
+	stall   int64 // bodies stall at that byte of the blob, -1 never
 	pace    func(off int64)
 }
 
@@ -306,7 +306,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, fs.ErrClosed
 	default:
 	}
-	if b.stall >= 0 && b.read >= b.stall {
+	if b.stall >= 0 && b.off+b.read >= b.stall {
 		select {
 		case <-b.closed:
 			return 0, fs.ErrClosed
@@ -328,7 +328,7 @@ func (b *body) Read(p []byte) (int, error) {
 		n = min(n, int(b.cut-b.read))
 	}
 	if b.stall >= 0 {
-		n = min(n, int(b.stall-b.read))
+		n = min(n, int(b.stall-b.off-b.read))
 	}
 	copy(p[:n], b.b[b.read:])
 	b.read += int64(n)

@@ -165,7 +165,7 @@ func (n *Names) bare(path string) (Meaning, error) {
 // own applies the patterns of the bucket's own repositories.
 func (n *Names) own(path string) (Meaning, bool) {
 	for i := range n.index.own {
-		if p := &n.index.own[i]; matchPattern(p.pattern, path) && ValidRepository(path) {
+		if p := &n.index.own[i]; MatchPattern(p.pattern, path) && ValidRepository(path) {
 			return Meaning{Name: Name{"", path}, Why: p.why}, true
 		}
 	}

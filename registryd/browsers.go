@@ -22,14 +22,19 @@ type hostGuard struct {
 // newHostGuard lets requests to next that name this host by address, as
 // localhost, by its own host name, or by one of names.
 func newHostGuard(next http.Handler, names []string) *hostGuard {
-	g := &hostGuard{names: map[string]bool{"localhost": true}, crossSite: http.NewCrossOriginProtection(), next: next}
+	return &hostGuard{names: namesOfHost(names), crossSite: http.NewCrossOriginProtection(), next: next}
+}
+
+// namesOfHost is what this host is called, names included.
+func namesOfHost(names []string) map[string]bool {
+	all := map[string]bool{"localhost": true}
 	if own, err := os.Hostname(); err == nil {
 		names = append([]string{own, firstLabel(own)}, names...)
 	}
 	for _, n := range names {
-		g.names[strings.ToLower(hostOnly(n))] = true
+		all[strings.ToLower(hostOnly(n))] = true
 	}
-	return g
+	return all
 }
 
 func (g *hostGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -12,19 +12,10 @@ import (
 	"hostlocal/manifest"
 )
 
-const (
-	// bucketFailures in a row and the bucket is left alone for bucketRest: one
-	// that times out would otherwise add its time to every pull.
-	bucketFailures = 5
-	bucketRest     = 5 * time.Second
-)
-
-// errBucketRests answers for a bucket that is left alone.
-var errBucketRests = errors.New("the bucket failed too often and is left alone for a few seconds")
-
 // bucket is the Store with an eye on how it answers. All reading goes through it;
 // a refusal of it is this host's trouble with its credentials, never an answer to
-// a client, so that fs.ErrPermission does not come out of it.
+// a client, so that fs.ErrPermission does not come out of it. One that keeps failing
+// is left alone by the Store itself, which then answers at once.
 type bucket struct {
 	store Store
 
@@ -32,25 +23,13 @@ type bucket struct {
 	failures int        // in a row
 	trouble  error      // the last of them
 	since    time.Time  // of the first of them
-	rests    time.Time  // until then nobody asks
 }
 
-// askBucket calls f unless the bucket rests, and notes how it went.
+// askBucket calls f and notes how it went.
 func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
-	if b.resting() {
-		var none V
-		return none, errBucketRests
-	}
 	start := time.Now()
 	v, err := f(ctx)
 	return v, b.note(ctx, start, err)
-}
-
-// resting reports whether the bucket is left alone now.
-func (b *bucket) resting() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return time.Now().Before(b.rests)
 }
 
 // errSilent is a bucket that was left for the upstream, after its patience.
@@ -72,19 +51,19 @@ func (b *bucket) note(ctx context.Context, start time.Time, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
-		b.failures, b.trouble, b.rests = 0, nil, time.Time{}
+		b.failures, b.trouble = 0, nil
 	} else {
 		if b.failures == 0 {
 			b.since = time.Now()
 		}
 		b.failures++
 		b.trouble = err
-		if b.failures >= bucketFailures {
-			b.rests = time.Now().Add(bucketRest)
-		}
 	}
 	return err
 }
+
+// well notes that the bucket did what somebody else asked of it.
+func (b *bucket) well() { b.note(context.Background(), time.Now(), nil) }
 
 // answers reports whether the last call was answered.
 func (b *bucket) answers() bool {
@@ -121,6 +100,17 @@ func (b *bucket) hasLayer(ctx context.Context, repo string, d manifest.Digest) (
 
 func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error) {
 	return askBucket(ctx, b, func(ctx context.Context) (int64, error) { return b.store.StatBlob(ctx, d) })
+}
+
+// repositories lists the bucket's. What is found before ctx ends is returned beside
+// the error; that a list takes long says nothing about how the bucket answers.
+func (b *bucket) repositories(ctx context.Context, after string, max int) ([]string, error) {
+	start := time.Now()
+	names, err := b.store.Repositories(ctx, after, max)
+	if ctx.Err() == nil {
+		err = b.note(ctx, start, err)
+	}
+	return names, err
 }
 
 // manifest reads a manifest and checks that it is the one.

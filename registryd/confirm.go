@@ -128,7 +128,7 @@ func (g *Registry) askUpstream(ctx context.Context, o *origin, repo Repository, 
 // settle notes what a tag stands for now. Its link on this disk and in the bucket
 // follow when the manifest is here.
 func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor) known {
-	if !isManifestType(desc.MediaType) {
+	if !manifest.IsManifestType(desc.MediaType) {
 		desc.MediaType = "" // not a word to pass on: the bytes will tell
 	}
 	k := g.tags.confirm(tagKey{repo.String(), tag}, desc)
@@ -167,13 +167,4 @@ func (g *Registry) arrived(repo Repository, d manifest.Digest) {
 // describe is the descriptor of a manifest that is at hand.
 func describe(m *manifest.Manifest) manifest.Descriptor {
 	return manifest.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Body))}
-}
-
-// isManifestType reports whether s is a media type that a manifest has.
-func isManifestType(s string) bool {
-	switch s {
-	case manifest.DockerManifest, manifest.DockerList, manifest.OCIManifest, manifest.OCIIndex:
-		return true
-	}
-	return false
 }

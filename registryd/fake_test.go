@@ -179,6 +179,8 @@ type memStore struct {
 	revisions map[content]bool
 	tags      map[tagKey]manifest.Digest
 	writes    []string // in the order in which they became visible
+	asked     int      // how many repositories were last asked for
+	listPace  time.Duration
 }
 
 func newMemStore() *memStore {
@@ -352,13 +354,22 @@ func (s *memStore) Repositories(ctx context.Context, after string, max int) ([]s
 		return nil, err
 	}
 	s.data.Lock()
-	defer s.data.Unlock()
+	s.asked = max
 	var list []string
 	for k := range s.tags {
 		if k.repo > after && !slices.Contains(list, k.repo) {
 			list = append(list, k.repo)
 		}
 	}
+	s.data.Unlock()
 	slices.Sort(list)
-	return list[:min(len(list), max)], nil
+	list = list[:min(len(list), max)]
+	for i := range list {
+		select {
+		case <-ctx.Done():
+			return list[:i], ctx.Err()
+		case <-time.After(s.listPace):
+		}
+	}
+	return list, nil
 }

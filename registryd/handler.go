@@ -55,6 +55,8 @@ func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.
 type HandlerOptions struct {
 	Metrics *Metrics     // nil: counted for nobody
 	Access  *slog.Logger // a line for each request at level debug; nil: none
+	// Names are further names of this host, beside its addresses and host name.
+	Names []string
 	// Stall is how long a client may take none of its answer; 0: StallLimit.
 	Stall time.Duration
 }
@@ -67,6 +69,7 @@ type Handler struct {
 	metrics  *Metrics
 	access   *slog.Logger
 	stall    time.Duration
+	pages    pages
 
 	manifests, blobs headerCache
 	pool             sync.Pool // of *response
@@ -78,7 +81,7 @@ func NewHandler(g *Registry, o HandlerOptions) *Handler {
 }
 
 func newHandler(c contents, o HandlerOptions) *Handler {
-	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, manifests: newHeaderCache(), blobs: newHeaderCache()}
+	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, pages: newPages(o.Names), manifests: newHeaderCache(), blobs: newHeaderCache()}
 	if h.metrics == nil {
 		h.metrics = NewMetrics(nil)
 	}
@@ -100,10 +103,8 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		refuseBody(w, r)
 	}
 	switch {
-	case len(r.Header["Origin"]) > 0:
-		// A page in somebody's browser, which can reach what the page's
-		// server cannot. No client of registries is a browser.
-		err = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages")
+	case h.pages.sent(r):
+		err = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
 	case err != nil:
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		err = h.read(w, r, t)

@@ -2,21 +2,29 @@ package registryd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+
+	"hostlocal/manifest"
 )
 
 // Tags lists at most n tags of repo after last, in lexical order where the list
 // is the bucket's, and whether there are more. Errors are as those of Manifest.
 func (g *Registry) Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
+	ctx, done, err := g.list(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("tags of %s: %w", repo, err)
+	}
+	defer done()
 	if o := g.origins[repo.Name.Host]; o != nil {
 		tags, next, err := o.tags(ctx, repo.Name.Path, n, last)
 		if err != nil {
 			return nil, false, fmt.Errorf("tags of %s: %w", repo, err)
 		}
-		return tags, next != "", nil
+		tags, more = pageOf(tags, last)
+		return tags, more && next != "", nil
 	}
 	if g.bucket == nil || !repo.Name.IsOwn() {
 		return nil, false, fmt.Errorf("tags of %s: %w", repo, fs.ErrNotExist)
@@ -33,38 +41,67 @@ func (g *Registry) Tags(ctx context.Context, repo Repository, n int, last string
 	return tags, false, nil
 }
 
-// catalogPage is how many repositories are listed at a time while those of
-// upstreams are left out; a page is a call to the bucket.
+// pageOf returns what of an upstream's list is a page of tags after last: one that
+// knows no pages sends all of them each time, and its client would never come to an
+// end. What could not be asked for is left out. It also says whether anything is
+// left to begin the next page after.
+func pageOf(list []string, last string) (tags []string, some bool) {
+	if i := slices.Index(list, last); last != "" && i >= 0 {
+		list = list[i+1:]
+	}
+	tags = slices.DeleteFunc(list, func(tag string) bool { return !manifest.ValidTag(tag) })
+	return tags, len(tags) > 0
+}
+
+// maxLists bounds the lists that are made at once. Each may take 8 MiB of an
+// upstream's answer, or a thousand calls of the bucket, and no pull waits for one.
+const maxLists = 8
+
+// list waits for the turn of a list, and bounds the time for it all. done gives the
+// turn back.
+func (g *Registry) list(ctx context.Context) (_ context.Context, done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	if err := g.lists.Acquire(ctx, 1); err != nil {
+		cancel()
+		return nil, nil, fmt.Errorf("too many lists are being made: %w", err)
+	}
+	return ctx, func() { g.lists.Release(1); cancel() }, nil
+}
+
+// catalogPage bounds how many repositories the bucket is asked for at once.
 const catalogPage = 1000
 
 // Catalog lists at most n of the bucket's own repositories after last, and
-// whether there are more.
+// whether there are more. The bucket of which not so many can be found in time
+// gives what was found until then.
 func (g *Registry) Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error) {
 	if g.bucket == nil {
 		return nil, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	for {
-		page, err := askBucket(ctx, g.bucket, func(ctx context.Context) ([]string, error) {
-			return g.bucket.store.Repositories(ctx, last, catalogPage)
-		})
-		if err != nil {
-			return nil, false, fmt.Errorf("the catalog: %w", err)
-		}
+	ctx, done, err := g.list(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("the catalog: %w", err)
+	}
+	defer done()
+	for len(names) <= n {
+		want := min(n+1-len(names), catalogPage) // one more tells whether there are more
+		page, err := g.bucket.repositories(ctx, last, want)
 		for _, name := range page {
 			if !g.mirrored(name) {
 				names = append(names, name)
 			}
-			if len(names) > n {
-				return names[:n], true, nil
-			}
 		}
-		if len(page) < catalogPage {
+		switch {
+		case err != nil && len(names) > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return names[:min(len(names), n)], true, nil
+		case err != nil:
+			return nil, false, fmt.Errorf("the catalog: %w", err)
+		case len(page) < want:
 			return names, false, nil
 		}
 		last = page[len(page)-1]
 	}
+	return names[:n], true, nil
 }
 
 // mirrored reports whether a repository of the bucket is an upstream's: clients

@@ -77,7 +77,7 @@ func (g *Registry) Evict(ctx context.Context, image string) (Evicted, error) {
 	}
 	e := Evicted{Repository: key.repo}
 	if !root.IsZero() {
-		err = g.evict(key.repo, manifest.Descriptor{Digest: root}, maxWholeDepth, &e)
+		err = g.evict(key.repo, manifest.Descriptor{Digest: root}, maxTourDepth, &e)
 	}
 	if ref.Tag != "" {
 		err = errors.Join(err, g.links.RemoveTag(key.repo, key.tag))

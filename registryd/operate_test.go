@@ -3,6 +3,7 @@ package registryd
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,69 @@ func TestCatalogListsOwnRepositoriesOnly(t *testing.T) {
 		if err != nil || more || len(names) != 5 {
 			w.t.Fatalf("%v, %v, %v", names, more, err)
 		}
+	})
+}
+
+func TestCatalogAsksForNoMoreThanItsPage(t *testing.T) {
+	within(t, func(w *world) {
+		for i := range 9 {
+			w.bucket.push(w.t, fmt.Sprintf("team/app%d:v1", i), "one")
+		}
+		names, more, err := w.g.Catalog(w.t.Context(), 2, "")
+		if err != nil || !more || len(names) != 2 || w.bucket.asked != 3 {
+			w.t.Fatalf("%v, %v, %v: the bucket was asked for %d names", names, more, err, w.bucket.asked)
+		}
+	})
+}
+
+// A walk through a large bucket takes longer than anybody waits. What it found is a
+// page, and the next one goes on behind it; and the bucket is none that fails.
+func TestCatalogOfAHugeBucketComesInPieces(t *testing.T) {
+	within(t, func(w *world) {
+		for i := range 3 {
+			w.bucket.push(w.t, fmt.Sprintf("team/app%d:v1", i), "one")
+		}
+		w.bucket.listPace = answerLimit * 2 / 5 // two names in time, and not three
+		for range 10 {
+			names, more, err := w.g.Catalog(w.t.Context(), 1000, "")
+			if err != nil || !more || !slices.Equal(names, []string{"team/app0", "team/app1"}) {
+				w.t.Fatalf("%v, %v, %v", names, more, err)
+			}
+		}
+		names, more, err := w.g.Catalog(w.t.Context(), 1000, "team/app1")
+		if err != nil || more || !slices.Equal(names, []string{"team/app2"}) {
+			w.t.Fatalf("%v, %v, %v", names, more, err)
+		}
+		w.bucket.listPace = 2 * answerLimit
+		_, _, err = w.g.Catalog(w.t.Context(), 1000, "")
+		w.wantOutage(err)
+	})
+}
+
+// Some registries send all their tags whatever one asks for.
+func TestTagsOfARegistryWithoutPagesComeToAnEnd(t *testing.T) {
+	for _, c := range []struct {
+		last, want string
+		some       bool
+	}{{"", "a b c", true}, {"a", "b c", true}, {"c", "", false}, {"0", "a b c", true}} {
+		tags, some := pageOf([]string{"a", "no tag", "b", "c\n", "../d", "c"}, c.last)
+		if strings.Join(tags, " ") != c.want || some != c.some {
+			t.Errorf("after %q: %v, %v", c.last, tags, some)
+		}
+	}
+}
+
+func TestFewListsAreMadeAtOnce(t *testing.T) {
+	within(t, func(w *world) {
+		w.hub.stall("TAGS")
+		for range 5 * maxLists {
+			go w.g.Tags(w.t.Context(), w.repo("debian"), 10, "")
+		}
+		synctest.Wait()
+		w.wantCalls(&w.hub.calls, "TAGS", maxLists)
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.pull("library/app:v1", im) // which waits for none of them
+		w.hub.heal()
 	})
 }
 

@@ -3,6 +3,8 @@ package registryd
 import (
 	"strings"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 // A Mode says when a tag that is known is asked for again.
@@ -74,32 +76,9 @@ func (r TagRule) match(repo Repository, tag string) bool {
 		return true
 	}
 	if strings.Contains(r.Match, ":") {
-		return glob(r.Match, repo.Name.Path+":"+tag)
+		return manifest.MatchPattern(r.Match, repo.Name.Path+":"+tag)
 	}
-	return glob(r.Match, tag) || glob(r.Match, repo.Name.Path)
-}
-
-// glob reports whether s is what pattern says, in which '*' stands for anything
-// and '?' for one byte.
-func glob(pattern, s string) bool {
-	star, mark := -1, 0 // the last star, and where what it stands for ends
-	p, i := 0, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p++
-			i++
-		case star >= 0: // the star stands for one byte more
-			mark++
-			p, i = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return manifest.MatchPattern(r.Match, tag) || manifest.MatchPattern(r.Match, repo.Name.Path)
 }
 
 // policies finds the policy of a tag.
@@ -115,6 +94,12 @@ func (ps policies) of(repo Repository, tag string) Policy {
 		return Policy{Mode: Always}
 	}
 	return DefaultPolicy
+}
+
+// PolicyOf returns the policy that rules give to a tag of the repository: the first
+// that matches counts.
+func PolicyOf(rules []TagRule, n manifest.Name, tag string) Policy {
+	return policies(rules).of(Repository{Name: n}, tag)
 }
 
 // backoff returns for how long a source that failed is not asked again.

@@ -96,27 +96,13 @@ func (g *Registry) readTags(repo string) {
 	if err != nil {
 		return
 	}
+	t := g.tour()
 	for _, tag := range tags[:min(len(tags), maxScannedTags)] {
 		l, err := g.links.Tag(repo, tag)
 		if err != nil {
 			continue
 		}
-		g.noteGraph(repo, l.Digest, maxWholeDepth)
-	}
-}
-
-// noteGraph notes a manifest on this disk and those of its children that are here.
-func (g *Registry) noteGraph(repo string, d manifest.Digest, depth int) {
-	if depth == 0 || !g.disk.Has(d) {
-		return
-	}
-	m, err := g.onDisk(d)
-	if err != nil {
-		return
-	}
-	g.named.addManifest(repo, m)
-	for _, c := range m.Manifests {
-		g.noteGraph(repo, c.Digest, depth-1)
+		t.note(repo, l.Digest, maxTourDepth)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/semaphore"
 
 	"hostlocal/blobcache"
 	"hostlocal/manifest"
@@ -98,6 +99,8 @@ type Registry struct {
 	stats         *flights[content, stat]
 	scans         *flights[string, struct{}]
 
+	lists *semaphore.Weighted // that are made at once
+
 	staleAnswers atomic.Int64
 }
 
@@ -141,6 +144,7 @@ func New(o Options) (*Registry, error) {
 		cheapProofs:   newFlights[content, struct{}](bg),
 		stats:         newFlights[content, stat](bg),
 		scans:         newFlights[string, struct{}](bg),
+		lists:         semaphore.NewWeighted(maxLists),
 	}
 	for name, up := range o.Upstreams {
 		g.origins[name] = &origin{name: name, up: up}

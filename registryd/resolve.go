@@ -14,6 +14,10 @@ const (
 	// visible within it.
 	decisionTTL = time.Minute
 
+	// memoryTTL is for how long a remembered answer stands in for the bucket's
+	// before it is asked again.
+	memoryTTL = 5 * time.Second
+
 	// rememberedPatience bounds the wait for the bucket's answer where its last one
 	// is remembered. With tagLimit it is less than the 2 s that a tag may take.
 	rememberedPatience = 150 * time.Millisecond
@@ -96,7 +100,7 @@ func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string
 		return own, pick(own, whyOwnAnswered, whyNotOwnAnswered), nil
 	case known:
 		why = pick(remembered, whyOwnRemembered, whyNotOwnRemembered)
-		g.decide(name, remembered, why, bucketRest)
+		g.decide(name, remembered, why, memoryTTL)
 		return remembered, why, nil
 	}
 	return false, "", err

@@ -21,9 +21,6 @@ func (s storeSource) Name() string { return SourceStore }
 
 // Open implements blobcache.Source.
 func (s storeSource) Open(ctx context.Context, off, n int64) (io.ReadCloser, int64, int64, error) {
-	if s.resting() {
-		return nil, 0, -1, errBucketRests
-	}
 	start := time.Now()
 	exchange, cancel := context.WithCancel(ctx)
 	body, from, size, err := s.store.OpenBlob(exchange, s.d, off, n)

@@ -15,8 +15,11 @@ import (
 // Everywhere in it: an error that wraps fs.ErrNotExist says that the bucket
 // answered and does not have it, one that wraps fs.ErrPermission that it refuses
 // this host; any other error that it could not be asked, or
-// would not answer. Bytes are not verified: whoever reads hashes. Every call is
-// bounded in time by the store itself; a body that makes no progress fails.
+// would not answer. One that has a method Temporary and says true there is an
+// outage that the store puts into the log itself if it lasts. Bytes are not verified: whoever reads hashes. Every call is
+// bounded in time by the store itself; a body that makes no progress fails. A Store
+// that keeps failing, or being left for somebody else after its Patience, answers at
+// once for a while.
 type Store interface {
 	BlobReader
 	BlobWriter
@@ -74,5 +77,7 @@ type Lister interface {
 	// it is an answer of the bucket, both ways.
 	Exists(ctx context.Context, repo string) (bool, error)
 	Tags(ctx context.Context, repo, after string, max int) ([]string, error)
+	// Repositories may take many calls of the bucket: what was found when ctx
+	// ended is returned beside the error.
 	Repositories(ctx context.Context, after string, max int) ([]string, error)
 }

@@ -91,34 +91,6 @@ func staleWarning(repo Repository, confirmed time.Time) string {
 	return fmt.Sprintf("299 - %q", who+" cannot be asked what this tag stands for; "+since)
 }
 
-// maxWholeDepth bounds the indexes below each other that whole looks into.
-const maxWholeDepth = 3
-
-// whole reports whether an image is complete on this disk: of an index, at least
-// one image that it lists.
-func (g *Registry) whole(d manifest.Digest) bool { return g.wholeTo(d, maxWholeDepth) }
-
-func (g *Registry) wholeTo(d manifest.Digest, depth int) bool {
-	m, err := g.onDisk(d)
-	if err != nil || depth == 0 {
-		return false
-	}
-	for _, c := range m.Manifests {
-		if g.disk.Has(c.Digest) && g.wholeTo(c.Digest, depth-1) {
-			return true
-		}
-	}
-	if m.IsIndex() {
-		return len(m.Manifests) == 0
-	}
-	for _, c := range children(m) {
-		if !g.disk.Has(c.Digest) && len(c.URLs) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // minTime returns the earlier of the two.
 func minTime(a, b time.Time) time.Time {
 	if a.Before(b) {

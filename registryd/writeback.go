@@ -74,14 +74,15 @@ type job struct {
 // is dropped and counted: the bucket then misses a blob, and the next host gets it
 // from the upstream. No upstream is ever asked on account of a write.
 type writer struct {
-	store  Store
-	disk   *blobcache.Cache
-	load   func(manifest.Digest) (*manifest.Manifest, error) // from this disk
-	stands func(tagKey) manifest.Digest                      // what a tag stands for now, as far as is known
-	reads  func() bool                                       // whether the bucket answers to reads
-	bg     *background
-	log    *slog.Logger
-	file   *pendingFile
+	store    Store
+	disk     *blobcache.Cache
+	load     func(manifest.Digest) (*manifest.Manifest, error) // from this disk
+	stands   func(tagKey) manifest.Digest                      // what a tag stands for now, as far as is known
+	reads    func() bool                                       // whether the bucket answers to reads
+	answered func()                                            // is told that the bucket took something
+	bg       *background
+	log      *slog.Logger
+	file     *pendingFile
 
 	mu        sync.Mutex // guards what follows; no I/O under it
 	jobs      map[content]*job
@@ -102,9 +103,10 @@ type writer struct {
 func newWriter(g *Registry, path string) *writer {
 	w := &writer{
 		store: g.options.Store, disk: g.disk, load: g.onDisk, bg: g.bg, log: g.log,
-		stands: func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
-		reads:  g.bucket.answers,
-		jobs:   map[content]*job{},
+		stands:   func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
+		reads:    g.bucket.answers,
+		answered: g.bucket.well,
+		jobs:     map[content]*job{},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
 		w.mu.Lock()
@@ -235,11 +237,11 @@ func (w *writer) finish(j *job, err error) {
 	switch {
 	case err == nil && !j.again:
 		w.done++
-		w.trouble, w.streak = nil, 0
+		w.succeeded()
 		delete(w.jobs, j.key())
 	case err == nil:
 		j.again, j.attempts = false, 0
-		w.trouble, w.streak = nil, 0
+		w.succeeded()
 		w.queue = append(w.queue, j)
 	case errors.Is(err, errGone) && j.again:
 		j.again = false
@@ -254,19 +256,48 @@ func (w *writer) finish(j *job, err error) {
 	case w.bg.ctx.Err() != nil:
 		// A shutdown: it stays in the file.
 	default:
-		if w.trouble == nil {
+		if w.trouble == nil && !reported(err) {
 			w.log.Warn("bucket does not take what was pulled; trying again later", "repository", j.Repo, "digest", j.Digest, "err", err)
 		}
 		w.failed++
 		w.trouble, j.again = err, false // it comes again with all its tags
 		j.due = time.Now().Add(pause(j.attempts))
 		j.attempts++
-		if w.streak++; w.streak >= pauseAfter {
-			w.paused = time.Now().Add(pause(w.streak - pauseAfter))
-		}
+		w.rest()
 		w.queue = append(w.queue, j)
 	}
 	w.file.changed()
+}
+
+// succeeded notes that the bucket took something, which says that it is well to
+// those who read, too. What failed while it was down need not wait for its turn:
+// that was not its own fault. The caller holds mu.
+func (w *writer) succeeded() {
+	if w.streak >= pauseAfter {
+		for _, j := range w.queue {
+			j.due = time.Time{}
+		}
+	}
+	w.trouble, w.streak, w.paused = nil, 0, time.Time{}
+	w.answered()
+}
+
+// rest notes a failure, and has nothing be written for a while if there were too
+// many. Writes that fail together count once beyond that: they say together that
+// the bucket is down, not that it has been for long. The caller holds mu.
+func (w *writer) rest() {
+	if time.Now().Before(w.paused) {
+		return
+	}
+	if w.streak++; w.streak >= pauseAfter {
+		w.paused = time.Now().Add(pause(w.streak - pauseAfter))
+	}
+}
+
+// reported reports whether the store says in its own words, once, what err says.
+func reported(err error) bool {
+	var passing interface{ Temporary() bool }
+	return errors.Is(err, fs.ErrPermission) || errors.As(err, &passing) && passing.Temporary()
 }
 
 // pause is how long to wait after so many failures before.

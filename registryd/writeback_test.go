@@ -259,3 +259,26 @@ func TestADamagedPendingFileLosesOnlyItsDamagedLines(t *testing.T) {
 		w.wantInBucket("library/app:v1", im)
 	})
 }
+
+// Many writes that fail in one second are one failure of the bucket: it is written
+// to soon after it is back, and not when a minute is over.
+func TestAShortOutageIsNotMistakenForALongOne(t *testing.T) {
+	within(t, func(w *world) {
+		w.bucket.fail("", errOutage)
+		images := map[string]image{}
+		for i := range 20 {
+			name := fmt.Sprintf("library/app%d:v1", i)
+			images[name] = w.hub.push(w.t, name, fmt.Sprint(i))
+			w.pull(name, images[name])
+		}
+		time.Sleep(2 * time.Second)
+		w.bucket.heal()
+		time.Sleep(10 * time.Second)
+		for name, im := range images {
+			w.wantInBucket(name, im)
+		}
+		if s := w.g.Status(); s.WriteBack.Trouble != "" || s.Store.Failures != 0 {
+			t.Errorf("trouble is still reported: %+v", s)
+		}
+	})
+}

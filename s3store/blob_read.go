@@ -121,7 +121,7 @@ func (b *blobBody) final(err error) error {
 	case b.ctx.Err() != nil:
 		return b.ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.s.judge(b.ctx, err, silent)
+		b.s.judge(b.ctx, err, maxPatience)
 	case b.got >= freeProgress:
 		b.attempts = 0
 		return nil

@@ -183,7 +183,15 @@ func TestRefusalHidesAMissWhereTheStoreHidesThem(t *testing.T) {
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Error("refused credentials pass for a miss")
 	}
-	if err := h.probe(t.Context()); err != nil || !strings.Contains(h.Status().Refusal, "InvalidAccessKeyId") {
+	if err := h.probe(t.Context()); err == nil || !strings.Contains(h.Status().Refusal, "InvalidAccessKeyId") {
 		t.Errorf("%v, %+v", err, h.Status())
+	}
+	err = h.PutTag(t.Context(), "team/app", "v2", d)
+	if err == nil || errors.Is(err, fs.ErrPermission) || h.Status().Writable != Yes {
+		t.Errorf("refused credentials pass for a bucket that may only be read: %v, %+v", err, h.Status())
+	}
+	h.wire.fault(nil)
+	if err := h.PutTag(t.Context(), "team/app", "v2", d); err != nil || h.Status().Refusal != "" {
+		t.Errorf("the credentials are accepted: %v, %+v", err, h.Status())
 	}
 }

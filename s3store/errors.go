@@ -40,6 +40,10 @@ func (e *Error) Error() string {
 	return s
 }
 
+// Temporary reports whether the same request may succeed a little later. When that
+// lasts the Store says so in its log; callers need not.
+func (e *Error) Temporary() bool { return e.Retry }
+
 // Unwrap gives the meaning of the status and the cause.
 func (e *Error) Unwrap() []error {
 	var errs []error

@@ -78,7 +78,7 @@ func retryAfter(s string, now time.Time) time.Duration {
 // wire is the RoundTripper below both SDKs: it fills in the exchange, watches both
 // bodies for stalls and tells the observer.
 type wire struct {
-	base    http.RoundTripper
+	base    *http.Transport
 	stall   time.Duration
 	observe Observe
 }

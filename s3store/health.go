@@ -15,9 +15,9 @@ const (
 	// rest is how long the bucket is then left alone before it is looked at again.
 	// Until it answers, calls fail at once, and pulls cost no waiting.
 	rest = 5 * time.Second
-	// silent is how long a call must have gone unanswered before its caller's
-	// leaving says something about the bucket.
-	silent = time.Second
+	// newsAfter is how long the bucket must have answered before the next outage
+	// is told: one that is only slow goes in and out with each image.
+	newsAfter = time.Minute
 )
 
 // health is the circuit breaker. The zero value is closed: calls pass.
@@ -29,6 +29,8 @@ type health struct {
 	at       time.Time
 	since    time.Time // of the first failure in the row
 	answered time.Time // the last answer of any kind
+	told     bool      // people know of the outage that goes on
+	over     time.Time // the end of the last outage
 }
 
 // allow returns the error for a call that must not be made.
@@ -47,31 +49,38 @@ type unavailable struct{ cause error }
 
 func (u unavailable) Error() string        { return ErrUnavailable.Error() + ": " + u.cause.Error() }
 func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
+func (u unavailable) Temporary() bool      { return true }
 
-// answer notes that the bucket spoke, and reports whether it had been given up.
-func (h *health) answer() (back bool) {
+// answer notes that the bucket spoke, and reports whether that is news: people were
+// told that it had been given up.
+func (h *health) answer() (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	back = h.open
-	h.open, h.failures, h.answered = false, 0, time.Now()
-	return back
+	now := time.Now()
+	if h.open {
+		news, h.over = h.told, now
+	}
+	h.open, h.told, h.failures, h.answered = false, false, 0, now
+	return news
 }
 
 // fail notes a failure, and reports whether it is the one that opens the circuit:
-// its caller then sees to it that somebody looks again.
-func (h *health) fail(err error) (opened bool) {
+// its caller then sees to it that somebody looks again, and that people are told if
+// it is news.
+func (h *health) fail(err error) (opened, news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now := time.Now()
 	if h.failures == 0 {
-		h.since = time.Now()
+		h.since = now
 	}
 	h.failures++
-	h.err, h.at = err, time.Now()
+	h.err, h.at = err, now
 	if h.open || h.failures < maxFailures {
-		return false
+		return false, false
 	}
-	h.open = true
-	return true
+	h.open, h.told = true, now.Sub(h.over) >= newsAfter
+	return true, h.told
 }
 
 // outage tells a bucket that could not be asked, or was in no state to answer,

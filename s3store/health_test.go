@@ -1,10 +1,13 @@
 package s3store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,18 +112,73 @@ func TestImpatientCallersDoNotOpenTheCircuit(t *testing.T) {
 			return err
 		}
 		for range 3 * maxFailures {
-			h.wantErr(leave(silent/2), context.DeadlineExceeded)
+			h.wantErr(leave(minPatience/2), context.DeadlineExceeded)
 		}
 		if h.Status().Resting {
 			t.Fatal("callers who left at once have opened the circuit")
 		}
 		for range maxFailures {
-			leave(2 * silent) // that long is an outage
+			leave(2 * minPatience) // others are asked by then
 		}
 		if !h.Status().Resting {
 			t.Error("a bucket that never answers is still asked")
 		}
 	})
+}
+
+// A bucket that answers in 300 ms is left by all who have another source within 100,
+// and would be taken for dead again and again. It is told once, and waited for once
+// it is known how long it takes.
+func TestSlowBucketIsLearntAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := overFolder(t)
+		defer h.Store.Close()
+		var told bytes.Buffer
+		h.log = slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		h.wire.Bucket = slowBucket{h.wire.Bucket}
+		leave := func() {
+			for range maxFailures {
+				ctx, cancel := context.WithTimeout(t.Context(), h.Patience())
+				h.Tag(ctx, "team/app", "v1")
+				cancel()
+			}
+		}
+		leave()
+		if !h.Status().Resting {
+			t.Fatal("a bucket that everybody leaves is still asked")
+		}
+		time.Sleep(rest + time.Second) // it is looked at, and answers
+		if st := h.Status(); st.Resting || h.Patience() < 300*time.Millisecond {
+			t.Fatalf("patience %v, %+v", h.Patience(), st)
+		}
+		h.wire.fault(func(string, string) error { return noAnswer() })
+		h.retry.tokens = 0
+		for range maxFailures {
+			h.Tag(t.Context(), "team/app", "v1")
+		}
+		if lines := strings.Count(told.String(), "\n"); lines != 1 || !h.Status().Resting {
+			t.Errorf("two outages within a minute were told in %d lines:\n%s", lines, &told)
+		}
+	})
+}
+
+// slowBucket takes 300 ms to look at an object.
+type slowBucket struct{ Bucket }
+
+func (s slowBucket) Stat(ctx context.Context, key string) (Object, error) {
+	select {
+	case <-ctx.Done():
+		return Object{}, newError(ctx, "stat", key, 0, "", false, ctx.Err())
+	case <-time.After(300 * time.Millisecond):
+		return s.Bucket.Stat(ctx, key)
+	}
+}
+
+func (s slowBucket) Get(ctx context.Context, key string, off, n int64, ifMatch string) (io.ReadCloser, Object, error) {
+	if _, err := s.Stat(ctx, key); ctx.Err() != nil {
+		return nil, Object{}, err
+	}
+	return s.Bucket.Get(ctx, key, off, n, ifMatch)
 }
 
 func TestOneFailureIsRetried(t *testing.T) {

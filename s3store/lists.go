@@ -16,6 +16,8 @@ const (
 	// maxFolders bounds those of one list of repositories, each of which costs at
 	// least one, in a bucket where somebody put a million folders between two.
 	maxFolders = 20_000
+	// maxNames bounds the names in one folder, which are held and sorted: 10 MB.
+	maxNames = 100_000
 )
 
 var errTooMuch = errors.New("the list takes too many pages of the bucket")
@@ -89,7 +91,8 @@ func precededBy(nth, last, after string) bool {
 // Repositories returns the names of the bucket's own repositories, those after the
 // one given, at most max. Mirrored ones, whose first component is a host, are left
 // out. They are ordered component by component, so that what lies below a
-// repository follows it.
+// repository follows it. A list that failed is returned as far as it is whole,
+// beside the error.
 func (s *Store) Repositories(ctx context.Context, after string, max int) ([]string, error) {
 	if max <= 0 {
 		return nil, nil
@@ -99,7 +102,7 @@ func (s *Store) Repositories(ctx context.Context, after string, max int) ([]stri
 		w.after = strings.Split(after, "/")
 	}
 	if err := w.folder(nil); err != nil && !errors.Is(err, errPageFull) {
-		return nil, fmt.Errorf("listing the repositories: %w", err)
+		return w.found, fmt.Errorf("listing the repositories: %w", err)
 	}
 	return w.found, nil
 }
@@ -132,6 +135,9 @@ func (w *repoWalk) folder(path []string) error {
 		}
 		for _, p := range page.Prefixes {
 			names = append(names, strings.TrimSuffix(strings.TrimPrefix(p, prefix), "/"))
+		}
+		if len(names) > maxNames {
+			return errTooMuch
 		}
 		if next = page.Next; next == "" {
 			break

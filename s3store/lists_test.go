@@ -97,6 +97,24 @@ func TestRepositoriesAreWalkedPageByPage(t *testing.T) {
 	}
 }
 
+func TestRepositoriesFoundBeforeAFailureAreReturned(t *testing.T) {
+	h := overFolder(t)
+	h.tag("app", "v1")
+	h.tag("team/app", "v1")
+	lists := 0
+	h.wire.fault(func(op, _ string) error {
+		if lists++; lists > 3 { // the root, app, and what is below that
+			return answers(403)
+		}
+		return nil
+	})
+	got, err := h.Repositories(t.Context(), "", 10)
+	h.wantErr(err, fs.ErrPermission)
+	if !slices.Equal(got, []string{"app"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestExistsIsOneCall(t *testing.T) {
 	h := overFolder(t)
 	h.tag("team/app", "v1")

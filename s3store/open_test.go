@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"hostlocal/s3store"
 	"hostlocal/s3store/s3test"
@@ -111,5 +112,26 @@ func BenchmarkGet(b *testing.B) {
 				body.Close()
 			}
 		})
+	}
+}
+
+func TestCloseLeavesNoConnectionBehind(t *testing.T) {
+	for _, client := range []string{"aws", "minio"} {
+		s := s3test.New(t)
+		c := s.Config(client)
+		c.URL += "/prefix"
+		store := s3store.New(mustOpen(t, c), s3store.Options{})
+		if _, err := store.Exists(t.Context(), "team/app"); err != nil {
+			t.Fatal(err)
+		}
+		if s.Open() == 0 {
+			t.Fatalf("%s: no connection was kept", client)
+		}
+		store.Close()
+		for end := time.Now().Add(10 * time.Second); s.Open() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d connections are open after Close", client, s.Open())
+			}
+		}
 	}
 }

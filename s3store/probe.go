@@ -53,7 +53,7 @@ func (s *Store) explore() {
 func jitter(d time.Duration) time.Duration { return d + mathrand.N(d/4) }
 
 // probe tries each ability with real calls, below registryd/probe/ only. It
-// returns an error if the bucket could not be asked. A support matrix would be
+// returns an error if the bucket could not be asked, or does not know us. A support matrix would be
 // cheaper and wrong: stores ignore conditions silently.
 func (s *Store) probe(ctx context.Context) error {
 	base := probeRoot + rand.Text()
@@ -67,6 +67,8 @@ func (s *Store) probe(ctx context.Context) error {
 		return err
 	})
 	switch {
+	case badCredentials(err):
+		return s.stranger(err)
 	case errors.Is(err, fs.ErrPermission):
 		s.refused(err)
 		return nil
@@ -119,10 +121,12 @@ func (s *Store) probeRead(ctx context.Context, key string) error {
 		}
 		return err
 	})
-	if outage(err) {
+	switch {
+	case outage(err):
 		return err
+	case badCredentials(err):
+		return s.stranger(err)
 	}
-	refused := errors.Is(err, fs.ErrPermission)
 	listErr := s.bounded(ctx, func(ctx context.Context) error {
 		_, err := s.bucket.List(ctx, reposRoot, "/", "", 1)
 		return err
@@ -132,16 +136,10 @@ func (s *Store) probeRead(ctx context.Context, key string) error {
 	}
 	s.rights.mu.Lock()
 	defer s.rights.mu.Unlock()
-	s.rights.hidesMisses = refused && !badCredentials(err)
+	s.rights.hidesMisses = errors.Is(err, fs.ErrPermission)
 	s.rights.list = Yes
 	if listErr != nil {
 		s.rights.list = No
-	}
-	if refused && badCredentials(err) {
-		if s.rights.refusal == "" {
-			s.log.Warn("the bucket refuses the credentials", "err", err)
-		}
-		s.rights.refusal = err.Error()
 	}
 	return nil
 }

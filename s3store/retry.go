@@ -74,7 +74,11 @@ func (s *Store) write(ctx context.Context, size int64, call func(context.Context
 		return err
 	}
 	limit := writeLimit + time.Duration(size/slowestWrite)*time.Second
-	return s.refused(s.exchange(ctx, limit, call))
+	err := s.exchange(ctx, limit, call)
+	if err == nil {
+		s.rights.accepted()
+	}
+	return s.refused(err)
 }
 
 // exchange is the one place where calls are retried. It returns the last
@@ -128,7 +132,9 @@ func (s *Store) attempt(ctx context.Context, limit time.Duration, call func(cont
 	return err
 }
 
-// judge draws the conclusion from one exchange.
+// judge draws the conclusion from one exchange. What a caller gave up says nothing
+// about the bucket, unless it had been silent for longer than its Patience, after
+// which somebody else is asked.
 func (s *Store) judge(ctx context.Context, err error, took time.Duration) {
 	gone := ctx.Err() != nil && context.Cause(ctx) != errSilent
 	switch {
@@ -136,15 +142,22 @@ func (s *Store) judge(ctx context.Context, err error, took time.Duration) {
 		if s.health.answer() {
 			s.log.Info("the bucket answers again")
 		}
-	case gone && took < silent:
-		// The caller left before the bucket had a chance.
-	case s.health.fail(err):
+		return
+	case gone && took < s.Patience():
+		return
+	}
+	opened, news := s.health.fail(err)
+	if news {
 		s.log.Warn("the bucket does not answer and is left alone for a while", "err", err)
+	}
+	if opened {
 		s.behind(s.lookAgain)
 	}
 }
 
-// lookAgain asks, in the callers' place, until the bucket answers.
+// lookAgain asks, in the callers' place, until the bucket answers. How long that
+// took counts for its Patience: a bucket that has become slow is left by all who
+// have another source, and would never be known as one that answers.
 func (s *Store) lookAgain() {
 	for {
 		select {
@@ -152,11 +165,13 @@ func (s *Store) lookAgain() {
 			return
 		case <-time.After(rest):
 		}
+		start := time.Now()
 		err := s.attempt(s.ctx, answerLimit, func(ctx context.Context) error {
 			_, err := s.bucket.Stat(ctx, probeRoot+"alive")
 			return err
 		})
 		if !outage(err) {
+			s.first.add(time.Since(start))
 			return
 		}
 	}

@@ -91,6 +91,9 @@ func (s *Store) refused(err error) error {
 	if !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrReadOnly) {
 		return err
 	}
+	if badCredentials(err) {
+		return s.stranger(err)
+	}
 	s.rights.mu.Lock()
 	first := s.rights.write != No
 	s.rights.write, s.rights.refusal = No, err.Error()
@@ -105,10 +108,42 @@ func (s *Store) refused(err error) error {
 	return fmt.Errorf("%w: %w", ErrReadOnly, err)
 }
 
+// stranger remembers a bucket that does not know who this host is. That is not its
+// word on what the host may do: somebody will mend the credentials, and then what
+// waits is written.
+func (s *Store) stranger(err error) error {
+	s.rights.mu.Lock()
+	first := s.rights.refusal == ""
+	s.rights.refusal = err.Error()
+	s.rights.mu.Unlock()
+	if first {
+		s.log.Warn("the bucket refuses the credentials", "err", err)
+	}
+	return refusedCredentials{err}
+}
+
+// accepted forgets what the bucket said when it refused, after a write.
+func (r *rights) accepted() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusal = ""
+}
+
+// refusedCredentials is a refusal that is no answer: it cannot be matched as
+// fs.ErrPermission.
+type refusedCredentials struct{ cause error }
+
+func (r refusedCredentials) Error() string   { return r.cause.Error() }
+func (r refusedCredentials) Temporary() bool { return true }
+
 // asMiss turns a refusal into a miss where the bucket gives the one for the other:
 // S3 does not tell callers without s3:ListBucket what is not there.
 func (s *Store) asMiss(err error) error {
-	if !errors.Is(err, fs.ErrPermission) || badCredentials(err) {
+	if badCredentials(err) {
+		s.stranger(err)
+		return err
+	}
+	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	s.rights.mu.Lock()

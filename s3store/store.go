@@ -109,13 +109,14 @@ func (s *Store) behind(f func()) {
 	}
 }
 
-// Close ends what runs behind the calls and waits for it. Calls that are under way
-// end by their own contexts.
+// Close ends what runs behind the calls, waits for it, and closes the connections
+// that the bucket kept. Calls that are under way end by their own contexts.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.stop() // under mu: behind starts nothing any more
 	s.mu.Unlock()
 	s.wg.Wait()
+	closeIdle(s.bucket)
 	return nil
 }
 

@@ -29,3 +29,20 @@ func newTransport() *http.Transport {
 		WriteBufferSize: 64 << 10,
 	}
 }
+
+// An idler keeps connections that nobody uses at the moment.
+type idler interface {
+	// closeIdle closes them. The idler can be used again.
+	closeIdle()
+}
+
+// closeIdle closes what connections the bucket keeps, if it is of a kind that does.
+func closeIdle(b Bucket) {
+	if i, ok := b.(idler); ok {
+		i.closeIdle()
+	}
+}
+
+func (c *client) closeIdle() { c.wire.base.CloseIdleConnections() }
+
+func (p prefixed) closeIdle() { closeIdle(p.b) }

@@ -8,10 +8,10 @@ import (
 )
 
 // A client that joins a running fill has what has landed at once, and its coming
-// costs nothing.
+// costs nothing. The time is the best of several: it is the daemon's, not that of
+// whatever else runs on this machine.
 func TestJoiningClientHasWhatLandedAtOnce(t *testing.T) {
-	t.Parallel()
-	const size, landed, joiners, soon = 8 << 20, 4 << 20, 5, 50 * time.Millisecond
+	const size, landed, joiners, soon = 8 << 20, 4 << 20, 20, 50 * time.Millisecond
 	h := newHost(t)
 	image := h.image(size)
 	layer := image.Layers[0]
@@ -22,24 +22,30 @@ func TestJoiningClientHasWhatLandedAtOnce(t *testing.T) {
 	defer first.Close()
 	check(t, first.want(layer.Slice(0, landed-1<<20)))
 
-	var all errgroup.Group
 	best := time.Hour
+	joined := []*stream{first}
 	for range joiners {
 		s := h.open(image.Repo, layer.Digest)
 		defer s.Close()
 		check(t, s.want(layer.Slice(0, 1)))
 		best = min(best, time.Since(s.started))
-		check(t, s.want(layer.Slice(1, landed-1<<20)))
-		all.Go(func() error { return s.rest(layer) })
+		joined = append(joined, s)
 	}
-	all.Go(func() error { return first.rest(layer) })
 	if best > soon {
 		t.Errorf("the first byte came after %v at best, want %v", best, soon)
 	}
+	var all errgroup.Group
+	for _, s := range joined {
+		all.Go(func() error { return s.want(layer.Slice(s.n, landed-1<<20-s.n)) })
+	}
+	check(t, all.Wait())
 	if n := h.up.Gets(layer.Digest); n != 1 {
 		t.Errorf("the upstream had %d requests while clients joined", n)
 	}
 	resume()
+	for _, s := range joined {
+		all.Go(func() error { return s.rest(layer) })
+	}
 	check(t, all.Wait())
 	h.wantOneFetch(layer)
 	h.wantHit(image, layer.Digest)

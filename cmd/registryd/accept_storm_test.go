@@ -26,7 +26,11 @@ func TestHundredColdClientsCostOneImage(t *testing.T) { storm(t, 100, 3<<20, 1<<
 
 func TestThousandColdClientsCostOneImage(t *testing.T) {
 	raiseDescriptors(t, 12_000) // both ends of 4,000 connections are in this process, and the files
-	storm(t, 1000, 1<<20, 256<<10, 300)
+	clients := 1000
+	if underRace {
+		clients = 200 // the detector takes longer over a thousand than an answer may
+	}
+	storm(t, clients, 1<<20, 256<<10, 300)
 }
 
 // storm lets that many clients pull one image of two platforms at once, each third
@@ -105,14 +109,11 @@ func knownBytes(image hubtest.Image) map[manifest.Digest][]byte {
 // machine that does something else meanwhile gets three attempts, each with its own
 // measure of the direct way.
 func TestHundredClientsTakeLittleLongerThanOneGoingDirect(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes five seconds of wall time")
+	if testing.Short() || underRace {
+		t.Skip("it compares wall times, takes five seconds, and says nothing under the race detector")
 	}
 	const clients, size, bound, attempts = 100, 24 << 20, 1.3, 3
-	rate := int64(12 << 20)
-	if underRace {
-		rate /= 3 // a slower link, that it still be the bound
-	}
+	const rate = 12 << 20
 	for attempt := 1; ; attempt++ {
 		h := newHost(t)
 		image := h.image(size-300, 300)
@@ -141,7 +142,7 @@ func TestHundredClientsTakeLittleLongerThanOneGoingDirect(t *testing.T) {
 	}
 }
 
-func took(t *testing.T, f func() error) time.Duration {
+func took(t testing.TB, f func() error) time.Duration {
 	t.Helper()
 	start := time.Now()
 	if err := f(); err != nil {

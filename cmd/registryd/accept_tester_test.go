@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,8 +115,13 @@ func (h *host) start() {
 	go func() { ended <- serve(ctx, c, slog.New(h.log)) }()
 	h.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; errors.Is(err, context.DeadlineExceeded) {
+			h.Logf("the daemon left work behind, as it may: %v", err)
+		} else if err != nil {
 			h.Errorf("the daemon ended with: %v", err)
+		}
+		if h.Failed() {
+			h.Logf("the daemon logged:\n%s", strings.Join(h.log.all(), "\n"))
 		}
 	})
 	select {
@@ -157,8 +164,10 @@ func (h *host) wantRefused(image hubtest.Image, d manifest.Digest) {
 	h.Helper()
 	ctx, cancel := context.WithTimeout(h.Context(), patience)
 	defer cancel()
-	if body, err := docker(h.url).blob(ctx, image.Repo, d); err == nil {
-		h.Errorf("blob %s came whole, %d bytes, from a source that has it wrong", d, body)
+	body, err := docker(h.url).blob(ctx, image.Repo, d)
+	wrong := wholeError{}
+	if err == nil || errors.As(err, &wrong) {
+		h.Errorf("blob %s came to a good end, %d bytes, from a source that has it wrong: %v", d, body, err)
 	} else if ctx.Err() != nil {
 		h.Errorf("blob %s: the client was left hanging for %v: %v", d, patience, err)
 	}
@@ -166,7 +175,7 @@ func (h *host) wantRefused(image hubtest.Image, d manifest.Digest) {
 
 // patience bounds what must end, one way or the other: a stall is given up after
 // five seconds, and no answer may take ten.
-const patience = 15 * time.Second
+var patience = 15 * time.Second
 
 // wantHit pulls the blob, which must come from the disk.
 func (h *host) wantHit(image hubtest.Image, d manifest.Digest) {
@@ -349,4 +358,10 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }

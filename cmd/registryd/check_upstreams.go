@@ -3,7 +3,6 @@ package main
 import (
 	"net/url"
 	"os"
-	"path"
 	"strings"
 )
 
@@ -62,8 +61,14 @@ func (u *upstreamConfig) check(p *problems) {
 		}
 	}
 	for _, t := range u.tags {
-		if _, err := path.Match(t.match, ""); err != nil {
+		if strings.ContainsFunc(t.match, notInPattern) {
 			bad("tags", quoted(t.match, "is not a pattern; * stands for any letters and ? for one"))
 		}
 	}
+}
+
+// notInPattern reports a letter that no repository and no tag has, and that stands
+// for no others: a pattern with one matches nothing, which nobody means.
+func notInPattern(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("*?._-:/", r)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,7 +77,7 @@ store: {url: "ftp://x", mirror: maybe}
 upstreams:
   ghcr.io: {url: ghcr.io, parallel: 0}
   Quay.io:
-    tags: [{match: "[", policy: sometimes}]
+    tags: [{match: "v[0-9]", policy: sometimes}]
     credentials: me
 default_upstream: hub.test
 `,
@@ -92,7 +93,7 @@ default_upstream: hub.test
 		`line 3: admin: "5001" is not an address; write host:port (127.0.0.1:5000, or :5000 for every interface) or unix:///path`,
 		`line 9: store.url: "ftp://x" is not a store; write s3://bucket/prefix or file:///folder`,
 		`line 11: upstreams.ghcr.io.url: is not an address; write https://ghcr.io`,
-		`line 12: upstreams.Quay.io.tags: "[" is not a pattern; * stands for any letters and ? for one`,
+		`line 12: upstreams.Quay.io.tags: "v[0-9]" is not a pattern; * stands for any letters and ? for one`,
 		`line 15: default_upstream "hub.test" is not among the upstreams; add it there, or leave default_upstream empty`,
 	)
 }
@@ -274,6 +275,23 @@ func TestCredentialsOfTheDockerConfigurationCountToo(t *testing.T) {
 			"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may")
 }
 
+// They are looked for under every name of the upstream, as they are when it is asked.
+func TestCredentialsUnderAnotherNameOfTheUpstreamCount(t *testing.T) {
+	tt := newTester(t)
+	tt.Setenv("DOCKER_CONFIG", tt.dir)
+	auths := `{"auths": {"registry.corp": {"auth": "bWU6c2VjcmV0"}, "127.0.0.1:15000": {"auth": "bWU6c2VjcmV0"}, "https://index.docker.io/v1/": {"auth": "bWU6c2VjcmV0"}}}`
+	if err := os.WriteFile(filepath.Join(tt.dir, "config.json"), []byte(auths), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const told = "line 2: upstreams.%s has credentials (of %s in the Docker configuration), and :5000 is open to others, who would pull with them; " +
+		"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may"
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {url: 'https://registry.corp'}}", fmt.Sprintf(told, "corp.test", "registry.corp"))
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {hosts: [registry.corp]}}", fmt.Sprintf(told, "corp.test", "registry.corp"))
+	tt.bad("listen: ':5000'\nupstreams: {corp.test: {url: 'http://127.0.0.1:15000'}}", fmt.Sprintf(told, "corp.test", "127.0.0.1:15000"))
+	tt.bad("listen: ':5000'\nupstreams: {docker.io: {}}", fmt.Sprintf(told, "docker.io", "docker.io"))
+	tt.good("listen: ':5000'\nupstreams: {corp.test: {}}")
+}
+
 func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
 	newTester(t).bad("names: [hub.test]\nown: ['hub.test/*']\nupstreams:\n  hub.test: {hosts: [other.test]}\n  other.test: {}",
 		`line 3: "other.test" stands both for upstream hub.test and for upstream other.test; remove one`,
@@ -312,6 +330,29 @@ upstreams:
 	c.upstreams[1].password = strings.Trim(hidden, `"`)
 	if !reflect.DeepEqual(c, again) {
 		t.Errorf("was\n%+v\nread back as\n%+v\nfrom\n%s", c, again, &shown)
+	}
+}
+
+// Without a daemon resolve says by which rule a tag is believed; it has to be the
+// one that the daemon goes by.
+func TestExplainedPolicyIsTheDaemonsOwn(t *testing.T) {
+	c := newTester(t).good(`
+upstreams:
+  hub.test:
+    tags: [{match: "vendor/*", policy: offline}, {match: "team/*:v*", policy: immutable}, {match: "rc?", policy: always}, {ttl: 5s}]
+default_upstream: hub.test
+own: ["mine/*"]
+`)
+	for name, want := range map[string]string{
+		"hub.test/vendor/deep/app:v1": "offline",
+		"hub.test/team/deep/app:v1":   "immutable",
+		"hub.test/team/app:rc1":       "always",
+		"app":                         "ttl 5s",
+		"mine/app":                    "always",
+	} {
+		if e, err := c.explain(name); err != nil || e.Policy != want {
+			t.Errorf("%s: policy %q, %v, want %q", name, e.Policy, err, want)
+		}
 	}
 }
 

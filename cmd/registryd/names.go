@@ -1,8 +1,6 @@
 package main
 
 import (
-	"path"
-
 	"hostlocal/manifest"
 	"hostlocal/registryd"
 )
@@ -28,26 +26,7 @@ func (c *config) explain(name string) (registryd.Explanation, error) {
 		Why: m.Why, Tag: tag, Digest: digest,
 	}
 	if tag != "" {
-		e.Policy = c.policy(m.Name, tag)
+		e.Policy = registryd.PolicyOf(c.policies(), m.Name, tag).String()
 	}
 	return e, nil
-}
-
-// policy says in words which rule the tag falls under.
-func (c *config) policy(n manifest.Name, tag string) string {
-	if u := c.upstream(n.Host); u != nil {
-		for _, t := range u.tags {
-			byTag, _ := path.Match(t.match, tag)
-			byName, _ := path.Match(t.match, n.Path+":"+tag)
-			if t.match != "*" && !byTag && !byName {
-				continue
-			}
-			if t.policy == "ttl" {
-				return "ttl " + t.ttl.String()
-			}
-			return t.policy
-		}
-		return "ttl " + defaultTTL.String()
-	}
-	return "always"
 }

@@ -111,8 +111,8 @@ func (h *host) try(method, path string) (a answer, err error) {
 		return a, err
 	}
 	req.Header.Set("Accept", manifestTypes)
-	start := time.Now()
-	defer func() { a.took = time.Since(start) }()
+	watch := startWatch()
+	defer func() { a.took = watch.took() }()
 	if a.Response, err = docker("").http.Do(req); err != nil {
 		return a, err
 	}
@@ -183,6 +183,16 @@ func (h *host) awaitImage(image hubtest.Image) {
 	h.Helper()
 	for _, d := range digests(image) {
 		h.awaitKept(d)
+	}
+}
+
+// awaitWithin is await with a bound of its own.
+func (h *host) awaitWithin(most time.Duration, what string, ok func() bool) {
+	h.Helper()
+	for deadline := time.Now().Add(most); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.Fatalf("waited %v in vain for %s", most, what)
+		}
 	}
 }
 

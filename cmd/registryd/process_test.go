@@ -13,67 +13,147 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"hostlocal/registryd/upstream/hubtest"
 )
 
-// A process is a daemon of its own, for what only a process has: memory,
-// descriptors, an end.
+// A process is a daemon of its own, the built binary, for what only a process has:
+// an environment, memory, descriptors, an end.
 type process struct {
-	*tester
-	cmd     *exec.Cmd
-	address string // of the registry
+	testing.TB
+	dir     string // of all that is the daemon's
+	args    []string
+	env     []string
+	cmd     *exec.Cmd  // nil: none runs
+	ended   chan error // what came of it
+	address string     // of the registry
 	admin   *http.Client
-	log     bytes.Buffer
+	log     bytes.Buffer  // to be read when the process has ended
+	ready   time.Duration // from its start until it said that it is
 }
 
-// started runs registryd serve with the hub as its only upstream, and waits until
-// it is ready. The test's end stops it.
+// started runs registryd serve with the hub as its only upstream and a folder as
+// its store, and waits until it is ready. The test's end stops it.
 func (t *tester) started(h *hubtest.Hub) *process {
 	t.Helper()
-	binary, err := exec.LookPath("registryd") // testscript has put it there
-	if err != nil {
-		t.Fatal(err)
+	return t.startedOn(h, folderBucket{filepath.Join(t.dir, "store")})
+}
+
+// startedOn is started with a store.
+func (t *tester) startedOn(h *hubtest.Hub, bucket bucketServer) *process {
+	t.Helper()
+	p := newProcess(t.TB, t.dir)
+	credentials()
+	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		p.env = append(p.env, key+"="+os.Getenv(key))
 	}
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.dir, "notify"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notify.Close()
-	file := t.file(fmt.Sprintf(`
+	p.configure(fmt.Sprintf(`
 listen: 127.0.0.1:0
 admin: unix://%[1]s/a.sock
-cache: {dir: %[1]s/cache, size: 1GiB, keep_free: 1MiB}
-store: {url: 'file://%[1]s/store'}
-upstreams: {hub.test: {url: "%[2]s"}}
-`, t.dir, h.URL))
-	p := &process{tester: t, cmd: exec.Command(binary, "serve", "--config", file)}
-	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
-	p.cmd.Stderr = &p.log
+cache: {dir: %[1]s/cache, size: 2GiB, keep_free: 1MiB}
+store:
+%[2]s
+upstreams: {hub.test: {url: "%[3]s"}}
+`, t.dir, bucket.config(), h.URL))
+	p.start()
+	return p
+}
+
+// newProcess is a daemon that does not run yet, with a home and a folder for
+// temporary files of its own below dir.
+func newProcess(t testing.TB, dir string) *process {
+	t.Helper()
+	p := &process{TB: t, dir: dir, env: []string{
+		"HOME=" + filepath.Join(dir, "home"), "TMPDIR=" + filepath.Join(dir, "tmp"),
+		"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + filepath.Join(dir, "notify"),
+	}}
+	for _, sub := range []string{"home", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.admin = &http.Client{Timeout: startLimit, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(t.dir, "a.sock"))
+			return d.DialContext(ctx, "unix", filepath.Join(dir, "a.sock"))
 		},
 	}}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	t.Cleanup(p.admin.CloseIdleConnections)
+	return p
+}
+
+// configure gives the daemon a file.
+func (p *process) configure(yaml string) {
+	p.Helper()
+	file := filepath.Join(p.dir, "config.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		p.Fatal(err)
 	}
-	t.Cleanup(func() {
-		p.cmd.Process.Signal(syscall.SIGTERM)
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("the daemon ended with %v and said\n%s", err, &p.log)
-		}
-	})
+	p.args = []string{"--config", file}
+}
+
+// command is registryd as the daemon would run it.
+func (p *process) command(args ...string) *exec.Cmd {
+	p.Helper()
+	binary, err := exec.LookPath("registryd") // testscript has put it there
+	if err != nil {
+		p.Fatal(err)
+	}
+	cmd := exec.Command(binary, append(args, p.args...)...)
+	cmd.Env, cmd.Dir = p.env, filepath.Join(p.dir, "home")
+	return cmd
+}
+
+// start runs the daemon and waits until it is ready. The test's end stops it, if
+// nothing else did.
+func (p *process) start() {
+	p.Helper()
+	path := filepath.Join(p.dir, "notify")
+	os.Remove(path) // of the start before this one
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer notify.Close()
+	p.log.Reset()
+	p.cmd = p.command("serve")
+	p.cmd.Stderr = &p.log
+	begun := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		p.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	p.ended = ended
+	go func(cmd *exec.Cmd) {
+		ended <- cmd.Wait()
+		notify.Close() // nobody is going to speak any more
+	}(p.cmd)
+	p.Cleanup(p.stop)
 	notify.SetReadDeadline(time.Now().Add(startLimit))
 	said := make([]byte, 4096)
 	n, err := notify.Read(said)
 	if err != nil {
-		t.Fatalf("the daemon did not become ready: %v; it said\n%s", err, &p.log)
+		p.stop()
+		p.Fatalf("the daemon did not become ready: %v; it said\n%s", err, &p.log)
 	}
+	p.ready = time.Since(begun)
 	_, p.address, _ = strings.Cut(string(said[:n]), "STATUS=serving on ")
-	return p
+}
+
+// stop ends the daemon as a service manager does; it must end well.
+func (p *process) stop() {
+	p.Helper()
+	if p.cmd == nil {
+		return
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
+	err := <-p.ended
+	p.cmd = nil
+	if err != nil {
+		p.Errorf("the daemon ended with %v and said\n%s", err, &p.log)
+	}
 }
 
 // memory returns the most memory that was resident so far, in bytes.

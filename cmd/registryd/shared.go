@@ -1,14 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
+
+	"hostlocal/registryd/upstream"
 )
 
 // checkShared adds a problem for each upstream whose credentials would speak for
@@ -55,28 +56,12 @@ func (u *upstreamConfig) credentials() string {
 	if u.username != "" {
 		return "its username"
 	}
-	registry, err := name.NewRegistry(u.name)
-	if err != nil {
-		return ""
+	host, err := upstream.Config{Name: u.name, URL: u.url, Hosts: u.hosts, Keychain: authn.DefaultKeychain}.KeychainHost(context.Background())
+	if err != nil || host == "" {
+		return "" // what is wrong with the url is said elsewhere
 	}
-	found := make(chan bool, 1)
-	go func() {
-		a, err := authn.DefaultKeychain.Resolve(registry)
-		found <- err != nil || a != authn.Anonymous
-	}()
-	select {
-	case yes := <-found:
-		if !yes {
-			return ""
-		}
-	case <-time.After(helperLimit): // the helper is there, so it is for something
-	}
-	return fmt.Sprintf("of %s in the Docker configuration", registry.Name())
+	return fmt.Sprintf("of %s in the Docker configuration", host)
 }
-
-// helperLimit bounds the wait for a credential helper, which is a program of
-// somebody else's and may wait for a key to be unlocked.
-const helperLimit = 3 * time.Second
 
 // local reports whether only this host can connect to the listener's address.
 func local(address string) bool {

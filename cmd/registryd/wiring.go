@@ -99,7 +99,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		w.later(closeLog)
 	}
 	return &daemon{
-		registry: registryd.NewServer(registryd.NewHandler(g, registryd.HandlerOptions{Metrics: w.metrics, Access: access}), w.log),
+		registry: registryd.NewServer(registryd.NewHandler(g, registryd.HandlerOptions{Metrics: w.metrics, Access: access, Names: w.names}), w.log),
 		admin: registryd.NewServer(registryd.NewAdmin(g, registryd.AdminOptions{
 			Metrics: w.metrics,
 			Names:   w.names,

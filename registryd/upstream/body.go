@@ -2,15 +2,16 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 )
 
-// errStalled is why a body that brings nothing is given up.
-var errStalled = errors.New("no byte for too long")
+// errStalled is why a body that brings nothing is given up. It is a timeout to
+// whoever looks for one.
+var errStalled = fmt.Errorf("no byte for too long: %w", os.ErrDeadlineExceeded)
 
 // A body is what is read of an answer. A read that brings nothing within the stall
 // timeout fails; the time between reads does not count, so that a slow reader is

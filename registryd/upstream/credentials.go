@@ -22,6 +22,7 @@ const (
 // credentials are what the upstream may know of us for one repository.
 type credentials struct {
 	authn.AuthConfig
+	host  string // under which the keychain has them
 	until time.Time
 	// broken is why the keychain has no answer. We go on without credentials then,
 	// since most images need none, but a no that follows is not the upstream's.
@@ -49,21 +50,22 @@ func (c *Client) lookup(ctx context.Context, repo string) credentials {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	type answer struct {
-		cfg *authn.AuthConfig
-		err error
+		cfg  *authn.AuthConfig
+		host string
+		err  error
 	}
 	// A keychain may run a program, and not every keychain can be called off: the
 	// answer of one that is too late is left where nobody reads it.
 	answers := make(chan answer, 1)
 	go func() {
-		cfg, err := c.askKeychain(ctx, repo)
-		answers <- answer{cfg, err}
+		cfg, host, err := c.askKeychain(ctx, repo)
+		answers <- answer{cfg, host, err}
 	}()
 	select {
 	case a := <-answers:
 		out.broken = a.err
 		if a.cfg != nil {
-			out.AuthConfig = *a.cfg
+			out.AuthConfig, out.host = *a.cfg, a.host
 		}
 	case <-ctx.Done():
 		out.broken = fmt.Errorf("credentials of %s: %w", c.cfg.Name, context.Cause(ctx))
@@ -74,24 +76,41 @@ func (c *Client) lookup(ctx context.Context, repo string) credentials {
 	return out
 }
 
-func (c *Client) askKeychain(ctx context.Context, repo string) (*authn.AuthConfig, error) {
+// KeychainHost returns the name under which the Keychain has credentials for the
+// upstream, of all that a Client would look under; it is empty if there are none. A
+// keychain that fails or is late counts as one that has them: it is there for
+// something. The wait is bounded.
+func (cfg Config) KeychainHost(ctx context.Context) (string, error) {
+	cfg.Username, cfg.Token = "", ""
+	c, err := New(cfg)
+	if err != nil {
+		return "", err
+	}
+	cr := c.lookup(ctx, "")
+	if cr.broken != nil {
+		return c.base.Host, nil
+	}
+	return cr.host, nil
+}
+
+func (c *Client) askKeychain(ctx context.Context, repo string) (cfg *authn.AuthConfig, host string, err error) {
 	for _, host := range c.names() {
 		auth, err := authn.Resolve(ctx, c.cfg.Keychain, resource{host, repo})
 		if err != nil {
-			return nil, fmt.Errorf("credentials of %s: %w", host, err)
+			return nil, "", fmt.Errorf("credentials of %s: %w", host, err)
 		}
 		if auth == authn.Anonymous {
 			continue
 		}
 		cfg, err := authn.Authorization(ctx, auth)
 		if err != nil {
-			return nil, fmt.Errorf("credentials of %s: %w", host, err)
+			return nil, "", fmt.Errorf("credentials of %s: %w", host, err)
 		}
 		if cfg != nil && *cfg != (authn.AuthConfig{}) {
-			return cfg, nil
+			return cfg, host, nil
 		}
 	}
-	return nil, nil
+	return nil, "", nil
 }
 
 // names are the hosts under which credentials may lie. Docker files those of its

@@ -48,7 +48,7 @@ func (c *Client) Head(ctx context.Context, repo, ref string) (manifest.Descripto
 		}
 		drain(resp)
 		d, err = described(resp, ref)
-		useless = err == nil && (d.Digest.IsZero() || !isManifest(d.MediaType))
+		useless = err == nil && (d.Digest.IsZero() || !manifest.IsManifestType(d.MediaType))
 		return c.failIf(a, err)
 	})
 	if err != nil {
@@ -103,15 +103,6 @@ func mediaType(h http.Header) string {
 		return ""
 	}
 	return t
-}
-
-// isManifest reports whether t is one of the types that registries serve.
-func isManifest(t string) bool {
-	switch t {
-	case manifest.OCIIndex, manifest.OCIManifest, manifest.DockerList, manifest.DockerManifest:
-		return true
-	}
-	return false
 }
 
 // Manifest returns the manifest that ref, a tag or a digest, names: at most
@@ -200,11 +191,11 @@ func manifestType(b []byte, sentAs string) string {
 		return ""
 	}
 	switch {
-	case isManifest(m.MediaType):
+	case manifest.IsManifestType(m.MediaType):
 		return m.MediaType
 	case m.MediaType != "":
 		return ""
-	case isManifest(sentAs):
+	case manifest.IsManifestType(sentAs):
 		return sentAs
 	case m.Manifests != nil:
 		return manifest.OCIIndex

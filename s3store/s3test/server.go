@@ -49,6 +49,7 @@ type Server struct {
 	active  int
 	peak    int
 	conns   int
+	open    int
 }
 
 // Quirks are ways in which stores differ from S3. The zero value is S3.
@@ -149,6 +150,12 @@ func (s *Server) Connections() (n int) {
 	return n
 }
 
+// Open returns how many connections are open now.
+func (s *Server) Open() (n int) {
+	s.locked(func() { n = s.open })
+	return n
+}
+
 // Uploads returns how many uploads are neither completed nor aborted.
 func (s *Server) Uploads() (n int) {
 	s.locked(func() { n = len(s.uploads) })
@@ -171,8 +178,11 @@ func (s *Server) locked(f func()) {
 }
 
 func (s *Server) connState(c net.Conn, state http.ConnState) {
-	if state == http.StateNew {
-		s.locked(func() { s.conns++ })
+	switch state {
+	case http.StateNew:
+		s.locked(func() { s.conns++; s.open++ })
+	case http.StateClosed, http.StateHijacked:
+		s.locked(func() { s.open-- })
 	}
 }
 

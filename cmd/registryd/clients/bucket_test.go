@@ -102,7 +102,7 @@ func (b bucket) hasImage(t *testing.T) error {
 // TestNextHostPullsFromTheBucket is the shared store's purpose: what one host
 // pulled, another has when the upstream is gone, and then from its own disk.
 func TestNextHostPullsFromTheBucket(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	for kind, makeBucket := range bucketKinds {
 		t.Run(kind, func(t *testing.T) {
 			h := startHub(t)

@@ -13,38 +13,57 @@ import (
 // mirror by one hosts.toml: requests carry ?ns=.
 type ctr struct {
 	t      *testing.T
+	root   string // the root file system that it is from; empty for the usual one
+	client string // path of the ctr command
 	socket string
 	hosts  string
 }
 
 func startContainerd(t *testing.T, mirror string) *ctr {
 	t.Helper()
-	dir := scratch(t)
-	c := &ctr{t, filepath.Join(dir, "containerd.sock"), filepath.Join(dir, "hosts.d")}
+	c := &ctr{t: t, client: need.Binary(t, "ctr")}
+	c.start(need.Binary(t, "containerd"), mirror, 2, "")
+	return c
+}
+
+// start runs containerd with a configuration of this version, and more of it.
+func (c *ctr) start(containerd, mirror string, version int, more string) {
+	c.t.Helper()
+	dir := scratch(c.t)
+	c.socket, c.hosts = filepath.Join(dir, "containerd.sock"), filepath.Join(dir, "hosts.d")
 	if err := os.MkdirAll(filepath.Join(c.hosts, "_default"), 0o755); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	files := map[string]string{
 		filepath.Join(c.hosts, "_default", "hosts.toml"): fmt.Sprintf("[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", "http://"+mirror),
-		filepath.Join(dir, "config.toml"): fmt.Sprintf("version = 2\nroot = %q\nstate = %q\n[grpc]\n  address = %q\n",
-			filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket),
+		filepath.Join(dir, "config.toml"): fmt.Sprintf("version = %d\nroot = %q\nstate = %q\n[grpc]\n  address = %q\n%s",
+			version, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket, more),
 	}
 	for file, text := range files {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 	}
-	p := start(t, trust(t), need.Binary(t, "containerd"), "--config", filepath.Join(dir, "config.toml"))
+	p := startIn(c.t, c.root, trust(c.t), containerd, "--config", filepath.Join(dir, "config.toml"))
 	p.ready(func() error {
-		_, err := try(t, nil, "ctr", "-a", c.socket, "version")
+		_, err := c.try("version")
 		return err
 	})
-	return c
+}
+
+// try runs the ctr command line, which may fail.
+func (c *ctr) try(args ...string) (string, error) {
+	c.t.Helper()
+	return tryIn(c.t, c.root, trust(c.t), c.client, append([]string{"-a", c.socket}, args...)...)
 }
 
 func (c *ctr) do(args ...string) string {
 	c.t.Helper()
-	return run(c.t, trust(c.t), "ctr", append([]string{"-a", c.socket}, args...)...)
+	out, err := c.try(args...)
+	if err != nil {
+		c.t.Fatalf("ctr %q: %v\n%s", args, err, out)
+	}
+	return out
 }
 
 func (c *ctr) pull(image string) {
@@ -52,26 +71,29 @@ func (c *ctr) pull(image string) {
 	c.do("images", "pull", "--hosts-dir", c.hosts, image)
 }
 
+// puller pulls and runs library/debian:12.
+func (c *ctr) puller() puller {
+	const image = "docker.io/library/debian:12"
+	return puller{
+		pull: func() {
+			c.t.Helper()
+			c.pull(image)
+			wantHello(c.t, c.do("run", "--rm", image, "hello", "/bin/busybox", "echo", "hello from the image"))
+		},
+		forget: func() { c.do("images", "rm", "--sync", image) },
+	}
+}
+
 func TestContainerdPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "containerd")
-	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
-		ctr := startContainerd(t, d.addr)
-		const image = "docker.io/library/debian:12"
-		return puller{
-			pull: func() {
-				ctr.pull(image)
-				wantHello(t, ctr.do("run", "--rm", image, "hello", "/bin/busybox", "echo", "hello from the image"))
-			},
-			forget: func() { ctr.do("images", "rm", "--sync", image) },
-		}
-	})
+	coldThenWarm(t, func(t *testing.T, d *daemon) puller { return startContainerd(t, d.addr).puller() })
 }
 
 // TestContainerdPullsOtherRegistries asks for an image of a registry that is
 // not Docker Hub: only ?ns= says which.
 func TestContainerdPullsOtherRegistries(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "containerd")
 	h := startHub(t)
 	ctr := startContainerd(t, startDaemon(t, setup{}).addr)

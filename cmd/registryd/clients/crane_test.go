@@ -10,7 +10,7 @@ import (
 // TestCranePullsByAddress uses no mirror setting at all: the daemon's address
 // with a bare name means docker.io.
 func TestCranePullsByAddress(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "crane")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
 		return puller{
@@ -26,7 +26,7 @@ func TestCranePullsByAddress(t *testing.T) {
 // TestCraneCopiesEveryPlatform walks the whole index, by the upstream's name
 // in the path.
 func TestCraneCopiesEveryPlatform(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "crane")
 	h := startHub(t)
 	d := startDaemon(t, setup{})

@@ -83,7 +83,7 @@ func (d *docker) puller() puller {
 }
 
 func TestDockerPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "dockerd")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller { return startDocker(t, d.addr).puller() })
 }
@@ -92,7 +92,7 @@ func TestDockerPullsAndRunsThroughMirror(t *testing.T) {
 // the stock registry over the folder, pulled from the daemon over the same
 // folder, by its address and with the hub gone.
 func TestDockerPullsWhatItPushedToAStockRegistry(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "dockerd")
 	h := startHub(t)
 	b := bucketKinds["folder"](t)

@@ -7,15 +7,13 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-
-	"hostlocal/cmd/testdeps/need"
 )
 
 // TestKilledInMidPullGoesOnWhereItWas kills the daemon while a blob is on its
 // way. After the restart the blob is whole, and what had landed before the
 // kill was not fetched again.
 func TestKilledInMidPullGoesOnWhereItWas(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	h := startHub(t)
 	d := startDaemon(t, setup{})
 	debian, _ := makeImages(t)

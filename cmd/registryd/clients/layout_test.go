@@ -2,8 +2,6 @@ package clients
 
 import (
 	"testing"
-
-	"hostlocal/cmd/testdeps/need"
 )
 
 const besideAddr = "127.0.0.1:5600" // of the stock registry over the daemon's own bucket
@@ -11,7 +9,7 @@ const besideAddr = "127.0.0.1:5600" // of the stock registry over the daemon's o
 // TestStockRegistrysBucketIsServedInPlace lets a stock registry write, and
 // registryd read, as a team does that changes from the one to the other.
 func TestStockRegistrysBucketIsServedInPlace(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	for kind, makeBucket := range bucketKinds {
 		t.Run(kind, func(t *testing.T) {
 			h := startHub(t)
@@ -30,7 +28,7 @@ func TestStockRegistrysBucketIsServedInPlace(t *testing.T) {
 // registryd keeps binds anybody to it. A mirrored repository has the
 // upstream's name before its own.
 func TestStockRegistryServesWhatWasMirrored(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	for kind, makeBucket := range bucketKinds {
 		t.Run(kind, func(t *testing.T) {
 			startHub(t)

@@ -24,7 +24,7 @@ var newer struct {
 // the run's folder, and so every file of a test, has the same path.
 func newerRoot(t *testing.T) string {
 	t.Helper()
-	need.Root(t)
+	inNamespaces(t)
 	tar := need.Rootfs(t)
 	newer.once.Do(func() {
 		newer.root = filepath.Join(os.Getenv(workKey), "newer")
@@ -72,7 +72,7 @@ func unpackRoot(tar, root string) error {
 // stores. With containerd's, the default from 29 on, it sends ?ns= and asks
 // for ranges as containerd does.
 func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	for name, features := range map[string]map[string]bool{
 		"classic":    {"containerd-snapshotter": false},
 		"containerd": {"containerd-snapshotter": true},
@@ -86,6 +86,27 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNewerContainerdPullsInPieces has containerd 2 fetch a layer as several
+// open-ended ranges at once, each dropped when its piece is there.
+func TestNewerContainerdPullsInPieces(t *testing.T) {
+	root := newerRoot(t)
+	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
+		c := &ctr{t: t, root: root, client: "/usr/bin/ctr"}
+		c.start("/usr/bin/containerd", d.addr, 3, `[plugins.'io.containerd.transfer.v1.local']
+  concurrent_layer_fetch_buffer = 4194304
+`)
+		p := c.puller()
+		pull := p.pull
+		p.pull = func() {
+			pull()
+			if d.metric("registryd_requests_total", `code="206"`) == 0 {
+				t.Error("containerd asked for no range; its setting has changed")
+			}
+		}
+		return p
+	})
 }
 
 // TestNewerPodmanPullsThroughMirror is podman 5, which has no way back to the

@@ -34,7 +34,7 @@ func containersConf(t *testing.T, mirror string) []string {
 }
 
 func TestPodmanPullsAndRunsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "podman")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
 		env := containersConf(t, d.addr)
@@ -57,7 +57,7 @@ func TestPodmanPullsAndRunsThroughMirror(t *testing.T) {
 }
 
 func TestBuildahPullsThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "buildah")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
 		env := containersConf(t, d.addr)
@@ -71,7 +71,7 @@ func TestBuildahPullsThroughMirror(t *testing.T) {
 // TestSkopeoCopiesThroughMirror copies into a folder; skopeo has no store that
 // could have the layers already.
 func TestSkopeoCopiesThroughMirror(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "skopeo")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
 		env := containersConf(t, d.addr)
@@ -85,7 +85,7 @@ func TestSkopeoCopiesThroughMirror(t *testing.T) {
 // TestSkopeoPullsOtherRegistries names an upstream that is not Docker Hub by
 // the path prefix.
 func TestSkopeoPullsOtherRegistries(t *testing.T) {
-	need.Root(t)
+	inNamespaces(t)
 	need.Binary(t, "skopeo")
 	h := startHub(t)
 	env := containersConf(t, startDaemon(t, setup{}).addr)

@@ -46,6 +46,9 @@ var hubRoot struct {
 // owner/app:v1 in it.
 func hubContent(t *testing.T) string {
 	t.Helper()
+	// Each test is to skip by itself; what is skipped within the once is done.
+	need.Binary(t, "registry")
+	need.Layers(t)
 	hubRoot.once.Do(func() {
 		dir := scratch(t)
 		const addr = "127.0.0.1:5599"

@@ -41,7 +41,7 @@ func Layers(t testing.TB) []string {
 	for _, pkg := range LayerPackages {
 		file := filepath.Join(dir, pkg+".tar.gz")
 		if _, err := os.Stat(file); err != nil {
-			missing(t, "layers", "not made; run on Debian: go run ./cmd/testdeps layers")
+			Missing(t, "layers", "not made; run on Debian: go run ./cmd/testdeps layers")
 		}
 		files = append(files, file)
 	}
@@ -56,7 +56,7 @@ func Rootfs(t testing.TB) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(file); err != nil {
-		missing(t, WideSuite+" root file system", "not made; run as root on Debian: go run ./cmd/testdeps rootfs")
+		Missing(t, WideSuite+" root file system", "not made; run as root on Debian: go run ./cmd/testdeps rootfs")
 	}
 	return file
 }

@@ -41,7 +41,7 @@ func Binary(t testing.TB, name string) string {
 	t.Helper()
 	path, err := Find(name)
 	if err != nil {
-		missing(t, name, err.Error())
+		Missing(t, name, err.Error())
 	}
 	return path
 }
@@ -51,7 +51,7 @@ func Binary(t testing.TB, name string) string {
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root", "run the tests as root")
+		Missing(t, "root", "run the tests as root")
 	}
 }
 
@@ -84,8 +84,9 @@ func Find(name string) (string, error) {
 	return "", fmt.Errorf("not installed; run as root: apt-get install %s (or: make test-deps)", pkg)
 }
 
-// missing ends the test and notes why.
-func missing(t testing.TB, what, why string) {
+// Missing skips the test, or fails it where everything is required, because of
+// what is not there; why says how to get it.
+func Missing(t testing.TB, what, why string) {
 	t.Helper()
 	if os.Getenv("REGISTRYD_TEST_REQUIRE") == "all" {
 		t.Fatalf("needs %s: %s", what, why)

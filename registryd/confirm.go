@@ -154,11 +154,11 @@ func (g *Registry) arrived(repo Repository, d manifest.Digest) {
 			continue
 		}
 		g.tags.keep(key, d)
-		if k.stored == d || repo.Name.IsOwn() {
+		if k.inBucket(d) || repo.Name.IsOwn() {
 			continue
 		}
 		if m, err := g.onDisk(d); err == nil {
-			g.tags.update(key, func(k *known) { k.stored = d })
+			g.tags.update(key, func(k *known) { k.stored, k.storedAt = d, time.Now() })
 			g.owed.manifest(key.repo, tag, m)
 		}
 	}

@@ -35,7 +35,19 @@ type known struct {
 	trouble error     // the last outage, if no answer came after it
 	retry   time.Time // until then the source is not asked again
 
-	stored manifest.Digest // what the tag stands for in the bucket, as far as is known
+	stored   manifest.Digest // what the tag stands for in the bucket, as far as is known
+	storedAt time.Time       // when that was known
+}
+
+// storedTTL is for how long the bucket is believed to say of a tag what this host
+// last saw or wrote there. Another host may have found the tag moved, and moved back
+// again, in between: then nobody else would write it. A look costs one call, behind
+// a confirmation that was due anyway.
+const storedTTL = 10 * time.Minute
+
+// inBucket reports whether the bucket is believed to say that the tag stands for d.
+func (k known) inBucket(d manifest.Digest) bool {
+	return k.stored == d && time.Since(k.storedAt) < storedTTL
 }
 
 // tagMemory is what is known of all tags: in memory, and behind that on disk.
@@ -59,8 +71,9 @@ func (t *tagMemory) get(key tagKey) known {
 		return k
 	}
 	if l, err := t.links.Tag(key.repo, key.tag); err == nil {
-		// The pending write-backs know what the bucket has not got yet.
-		k = known{digest: l.Digest, confirmed: l.Confirmed, kept: true, stored: l.Digest}
+		// Whether the bucket has it too is asked when it is next confirmed: a kill
+		// may have come between this disk and the bucket.
+		k = known{digest: l.Digest, confirmed: l.Confirmed, kept: true}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,7 +117,7 @@ func (t *tagMemory) confirm(key tagKey, desc manifest.Descriptor) known {
 // hint notes what the bucket has for a tag of which nothing better is known.
 func (t *tagMemory) hint(key tagKey, d manifest.Digest) known {
 	return t.update(key, func(k *known) {
-		k.stored = d
+		k.stored, k.storedAt = d, time.Now()
 		if k.digest.IsZero() && k.refusal == nil {
 			k.digest = d
 		}

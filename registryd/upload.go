@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync/atomic"
 
 	"hostlocal/blobcache"
@@ -21,7 +22,17 @@ func (w *writer) write(ctx context.Context, x write) error {
 	return w.writeBlob(ctx, x)
 }
 
+// writeManifest writes the manifest, and the tags that stand for it. Where the
+// bucket says of all tags that they do already, that one question is all: tags are
+// written last, so what they stand for is there.
 func (w *writer) writeManifest(ctx context.Context, x write) error {
+	tags, err := w.unsaid(ctx, x)
+	if err != nil {
+		return err
+	}
+	if len(x.Tags) > 0 && len(tags) == 0 {
+		return nil
+	}
 	m, err := w.load(x.Digest)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
@@ -29,7 +40,7 @@ func (w *writer) writeManifest(ctx context.Context, x write) error {
 	if err := w.store.PutManifest(ctx, x.Repo, x.Digest, m.Body); err != nil {
 		return fmt.Errorf("writing manifest %s of %s: %w", x.Digest, x.Repo, err)
 	}
-	for _, tag := range x.Tags {
+	for _, tag := range tags {
 		if w.stands(tagKey{x.Repo, tag}) != x.Digest {
 			continue // it moved on; a later write says where to
 		}
@@ -38,6 +49,21 @@ func (w *writer) writeManifest(ctx context.Context, x write) error {
 		}
 	}
 	return nil
+}
+
+// unsaid are the tags of x of which the bucket does not say that they stand for
+// its manifest.
+func (w *writer) unsaid(ctx context.Context, x write) (tags []string, err error) {
+	for _, tag := range x.Tags {
+		d, err := w.store.Tag(ctx, x.Repo, tag)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("asking for tag %s:%s: %w", x.Repo, tag, err)
+		}
+		if err != nil || d != x.Digest {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, nil
 }
 
 // writeBlob joins the fill and uploads what lands. A blob that passes through

@@ -16,11 +16,6 @@ import (
 // An origin is the upstream, with the verbs of these tests.
 type origin struct{ *hubtest.Hub }
 
-// cutEvery breaks each connection after n bytes of the blob.
-func (up *origin) cutEvery(d manifest.Digest, n int64) {
-	up.Fault(hubtest.Blob(d), hubtest.CutEvery(n))
-}
-
 // holdAfter sends n bytes of the blob to whoever asks from its start, and no more
 // until the returned function is called.
 func (up *origin) holdAfter(d manifest.Digest, n int64) (open func()) {

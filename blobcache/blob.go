@@ -29,6 +29,7 @@ type Blob struct {
 	fill  *fill
 	late  bool // the fill had verified all when this reader came: only the name is missing
 	pass  *pass
+	own   *opener // of ranges that only this reader of a pass asks for
 }
 
 // Size returns the blob's length in bytes, or -1 while nobody knows it.
@@ -103,7 +104,9 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 		return copyFrom(w, sliceReader(b.mem), off, clip(end, b.size))
 	case b.fill == nil && b.pass == nil:
 		return copyFrom(w, b.file, off, clip(end, b.size))
-	case b.pass == nil:
+	}
+	all := off == 0 && (end < 0 || b.Size() >= 0 && end >= b.Size())
+	if b.pass == nil {
 		at, err := b.copyFill(ctx, w, off, end)
 		if !errors.Is(err, errStorage) {
 			return err
@@ -113,7 +116,16 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 		}
 		off = at
 	}
-	return b.pass.copyTo(ctx, b, w, off, end)
+	if !all {
+		return b.pass.copyTo(ctx, b, w, off, end, nil)
+	}
+	h := b.digest.Algorithm().New()
+	if off > 0 {
+		if _, err := io.Copy(h, io.NewSectionReader(b.file, 0, off)); err != nil {
+			return fmt.Errorf("hashing what was sent of %s: %w", b.digest, err)
+		}
+	}
+	return b.pass.copyTo(ctx, b, w, off, end, h)
 }
 
 // leaveDisk has b go on by passing through, because the disk failed under its fill.
@@ -123,7 +135,7 @@ func (b *Blob) leaveDisk(ctx context.Context, start, at int64) (err error) {
 	if b.pass, err = b.c.joinPass(ctx, b); err != nil {
 		return err
 	}
-	return b.pass.copyTo(ctx, b, &comparison{with: b.file, off: start}, start, at)
+	return b.pass.copyTo(ctx, b, &comparison{with: b.file, off: start}, start, at, nil)
 }
 
 // comparison is a writer that takes only the bytes that with has from off on.
@@ -160,6 +172,9 @@ func (b *Blob) copyFill(ctx context.Context, w io.Writer, off, end int64) (int64
 			return off, err
 		}
 		if err := copyFrom(w, b.file, off, clip(end, until)); err != nil {
+			if why := b.fill.failure(); errors.Is(why, manifest.ErrMismatch) {
+				err = why // the bytes went from under this reader
+			}
 			return off, err
 		}
 		off = clip(end, until)
@@ -222,7 +237,11 @@ func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, e
 	case b.pass != nil:
 		return b.pass.readAt(ctx, b, p, off)
 	case b.fill == nil:
-		return b.file.ReadAt(p, off)
+		n, err = b.file.ReadAt(p, off)
+		if errors.Is(err, io.EOF) && off+int64(n) < b.size {
+			err = io.ErrUnexpectedEOF // somebody truncated it: that is not the blob's end
+		}
+		return n, err
 	}
 	for n < len(p) {
 		until, err := b.fill.wait(ctx, nil, off+int64(n), nil)
@@ -231,8 +250,11 @@ func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, e
 		}
 		m, err := b.file.ReadAt(p[n:min(int64(len(p)), until-off)], off+int64(n))
 		n += m
-		if err != nil && n < len(p) && !errors.Is(err, io.EOF) {
-			return n, err
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if m == 0 {
+			return n, fmt.Errorf("reading byte %d of %s: %w", off+int64(n), b.digest, err)
 		}
 	}
 	return n, nil

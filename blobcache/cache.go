@@ -90,6 +90,7 @@ type Cache struct {
 	dirs    *dirs
 	memory  *memory
 	names   *Names
+	places  places
 	stats   stats
 	windows windows
 	bodies  chan struct{}
@@ -139,7 +140,7 @@ func New(dir string, opt Options) (*Cache, error) {
 		dir: dir, blobs: filepath.Join(dir, blobsDir), lock: lock, opt: opt, log: opt.Log,
 		ledger: ledger, index: newIndex(), scraps: newScraps(), memory: newMemory(),
 		dirs:     &dirs{ledger: ledger, blocks: make(map[string]int64)},
-		windows:  windows{free: opt.Window, freed: make(chan struct{})},
+		windows:  windows{free: max(opt.Window, windowMin), freed: make(chan struct{})},
 		bodies:   make(chan struct{}, bodies),
 		fills:    make(map[manifest.Digest]*fill),
 		passes:   make(map[manifest.Digest]*pass),
@@ -200,14 +201,10 @@ func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
 		return nil, err
 	}
 	if e == nil {
-		// The scan has not come here yet, and will count it; or somebody put the file
-		// there by hand.
-		scanned := c.stats.scanned.Load()
-		counted := c.index.add(d, fi.Size(), blocksOf(fi), !scanned, now)
-		if scanned {
-			c.ledger.add(blocksOf(fi) - counted)
+		if e = c.adopt(d, f, fi); e == nil {
+			f.Close()
+			return nil, fmt.Errorf("%s was evicted while it was opened: %w", d, fs.ErrNotExist)
 		}
-		e = c.index.hold(d, now)
 	}
 	b := &Blob{c: c, digest: d, size: fi.Size(), mod: fi.ModTime(), file: f, entry: e}
 	if b.size <= memoryBlob {
@@ -220,19 +217,38 @@ func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
 // at the file again for a while.
 func (b *Blob) intoMemory() (*Blob, error) {
 	mem := make([]byte, b.size)
+	defer b.Close()
 	if _, err := io.ReadFull(b.file, mem); err == nil && b.digest.Verify(mem) == nil {
 		b.c.memory.add(b.digest, mem)
-		b.Close()
+		if b.c.index.isGone(b.entry) {
+			b.c.memory.remove(b.digest) // Remove had no chance to
+		}
 		return &Blob{c: b.c, digest: b.digest, size: b.size, mem: mem}, nil
 	}
 	path := b.c.blobPath(b.digest)
-	b.Close()
-	b.c.quarantine(b.digest, path, "the file rotted")
+	b.c.quarantine(b.digest, b.file, path, "the file rotted")
 	return nil, fmt.Errorf("%s is damaged: %w", path, fs.ErrNotExist)
+}
+
+// adopt enters the open file f, which the scan has not met yet or somebody put there
+// by hand, in the index, and holds it. It returns nil if the file lost its name
+// meanwhile.
+func (c *Cache) adopt(d manifest.Digest, f *os.File, fi os.FileInfo) *entry {
+	defer c.places.lock(d)()
+	if !stillThere(f, c.blobPath(d)) {
+		return nil
+	}
+	now := time.Now()
+	c.ledger.add(c.index.found(d, fi.Size(), blocksOf(fi), now))
+	return c.index.hold(d, now)
 }
 
 // lost notes that a file of the index's is not there any more.
 func (c *Cache) lost(d manifest.Digest) {
+	defer c.places.lock(d)()
+	if _, err := os.Lstat(c.blobPath(d)); err == nil {
+		return // it is back
+	}
 	if freed := c.index.forget(d); freed > 0 {
 		c.log.Warn("blobcache: a file is gone that nobody here removed", "digest", d)
 		c.stats.damaged.Add(1)
@@ -290,14 +306,24 @@ func (c *Cache) Pin(d manifest.Digest) (unpin func(), ok bool) {
 // Remove takes d off the disk. A reader that has it open reads on. Removing what
 // is not there is no error.
 func (c *Cache) Remove(d manifest.Digest) error {
-	c.memory.remove(d)
-	freed := c.index.forget(d)
-	err := os.Remove(c.blobPath(d))
-	c.ledger.add(-freed)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	defer c.places.lock(d)()
+	if err := os.Remove(c.blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	c.ledger.add(-c.index.forget(d))
+	c.memory.remove(d) // last: see intoMemory
+	return nil
+}
+
+// enter has Close wait for what the caller does on the disk until it calls
+// work.Done. It reports false if the cache is closed.
+func (c *Cache) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.work.Add(1)
+	}
+	return !c.closed
 }
 
 // Resume starts the fills that the last process left unfinished. sources says

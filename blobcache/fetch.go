@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 
@@ -41,10 +42,10 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	}
 	f.mu.Lock()
 	r := request{off: cl.pos, n: cl.end - cl.pos, plain: cl.first && !f.want.Ranged}
-	f.mu.Unlock()
 	if cl.whole {
 		r.n = -1
 	}
+	f.mu.Unlock()
 	a, err := f.opener.open(ctx, r)
 	if err != nil {
 		return err
@@ -64,11 +65,12 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	switch {
 	case err == nil, errors.Is(err, errStorage), errors.Is(err, manifest.ErrMismatch), ctx.Err() != nil:
 		return err
-	case f.single:
-		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), r.off, err)
 	}
-	f.opener.strike(a.by, cl.brought, err)
-	if f.opener.source() == nil {
+	out := f.opener.strike(a.by, cl.brought, err)
+	switch {
+	case f.single && out:
+		return fmt.Errorf("%s, in the request for byte %d: %w", a.by.Name(), r.off, err)
+	case f.opener.source() == nil:
 		return fmt.Errorf("in the request for byte %d: %w", r.off, f.opener.verdict())
 	}
 	return nil
@@ -90,46 +92,25 @@ func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 		f.c.stats.fill(a.by.Name(), "mismatch")
 		return false, f.opener.stuck()
 	}
-	if f.single && f.only == nil {
-		f.only = a.by
-	}
-	if f.single && f.only != a.by {
-		f.mu.Unlock()
-		return false, fmt.Errorf("%s had to give way to %s, and after a mismatch a blob comes from one source", f.only.Name(), a.by.Name())
-	}
 	if a.size < 0 && f.size < 0 && !a.all {
 		// It takes ranges, and does not say what of: then all at once.
 		f.opener.noRanges(a.by)
 		f.mu.Unlock()
 		return false, nil
 	}
-	if a.size >= 0 && !f.said && f.landed.last() > a.size {
-		// A source that said no size has sent more than there is.
-		f.mu.Unlock()
-		return false, errSize
-	}
-	learnt := a.size >= 0 && !f.said && a.size != f.size
-	if a.size >= 0 && !f.said {
-		f.resize(a.size)
-		f.sizedBy = a.by
-	}
-	if a.all && !cl.whole {
-		cl.end, cl.whole = f.reach(cl), cl.pos == 0
-	}
-	if a.from != cl.pos {
-		// The source sends everything whatever it is asked for.
-		f.opener.noRanges(a.by)
-		if len(f.claims) > 1 {
-			f.mu.Unlock()
-			return false, nil
+	learnt, err := f.adopt(a)
+	if err == nil {
+		if a.all && !cl.whole {
+			cl.end, cl.whole = f.reach(cl), cl.pos == 0
 		}
-		cl.pos, cl.busy, cl.logged, cl.end = 0, 0, 0, f.size
+		ok = f.align(cl, a)
 	}
 	f.mu.Unlock()
-	if learnt {
-		if err := f.sized(); err != nil {
-			return false, err
-		}
+	if err == nil && learnt {
+		err = f.sized()
+	}
+	if err != nil || !ok {
+		return false, err
 	}
 	f.hashOn() // an empty blob has no bytes that would
 	f.mu.Lock()
@@ -140,17 +121,65 @@ func (f *fill) accept(cl *claim, a answer) (ok bool, err error) {
 	return true, nil
 }
 
+// adopt takes what an answer says of the blob. learnt says that its size is news.
+// The caller holds mu.
+func (f *fill) adopt(a answer) (learnt bool, err error) {
+	if f.single && f.only == nil {
+		f.only = a.by
+	}
+	if f.single && f.only != a.by {
+		return false, fmt.Errorf("%s had to give way to %s, and after a mismatch a blob comes from one source", f.only.Name(), a.by.Name())
+	}
+	if a.size < 0 || f.said {
+		return false, nil
+	}
+	learnt = a.size != f.size
+	if err := f.resize(a.size); err != nil {
+		return false, err
+	}
+	f.sizedBy = a.by
+	return learnt, nil
+}
+
+// align has the claim begin where the answer does. It reports false for one of
+// several claims whose source sends everything whatever it is asked for. The caller
+// holds mu.
+func (f *fill) align(cl *claim, a answer) bool {
+	if a.from == cl.pos {
+		return true
+	}
+	f.opener.noRanges(a.by)
+	if len(f.claims) > 1 {
+		return false
+	}
+	*cl = claim{end: f.size, brought: cl.brought, whole: true}
+	if f.size < 0 {
+		cl.end = math.MaxInt64
+	}
+	return true
+}
+
 // resize adopts the size that a source said over the one that a descriptor did:
 // whoever wrote the descriptor may be wrong about a blob that others want too.
-// The digest decides in the end. The caller holds mu.
-func (f *fill) resize(size int64) {
+// The digest decides in the end. A size that is less than what has come already
+// proves one of the sources wrong, and nobody knows which. The caller holds mu.
+func (f *fill) resize(size int64) error {
+	if n := len(f.landed); n > 0 && f.landed[n-1].end > size {
+		return errSize
+	}
+	for _, cl := range f.claims {
+		if cl.busy > max(size, cl.pos) {
+			return errSize
+		}
+	}
 	f.size, f.said = size, true
 	for _, cl := range f.claims {
-		cl.end = max(cl.busy, min(cl.end, size))
+		cl.end = max(cl.pos, min(cl.end, size))
 		if cl.whole {
 			cl.end = size
 		}
 	}
+	return nil
 }
 
 // land copies a body into the claim.
@@ -187,12 +216,15 @@ func (f *fill) land(cl *claim, a answer) error {
 // atEOF tells a body that is complete from one that is short.
 func (f *fill) atEOF(cl *claim) error {
 	f.mu.Lock()
-	unknown := f.size < 0
-	if unknown {
-		f.resize(cl.pos)
+	var err error
+	if f.size < 0 {
+		err = f.resize(cl.pos)
 	}
 	short := cl.pos < cl.end
 	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	f.hashOn()
 	if short {
 		return io.ErrUnexpectedEOF

@@ -39,13 +39,14 @@ type fill struct {
 	answered chan struct{} // closed when Get may return: bytes flow, or the fill has ended
 	ended    chan struct{} // closed when the fill has left the cache
 
-	mu       sync.Mutex // guards all below; no I/O and no other lock under it
+	mu       sync.Mutex // guards all below; no I/O and no other lock but the opener's under it
 	size     int64      // bytes, -1 unknown
 	said     bool       // size was said by a source, not only by the descriptor
 	sizedBy  *candidate // that source; nil for an earlier process's
 	landed   spans
 	roomed   spans // what the ledger has given room for
 	taken    int64 // bytes of the ledger's that this fill holds
+	owed     int64 // what taken was of a file that is gone, but not for its readers
 	promised int64 // bytes of the ledger's that it may still take
 	claims   []*claim
 	waiting  map[*Blob]int64 // the byte each waiting reader waits for
@@ -73,9 +74,12 @@ var errPublished = errors.New("already complete")
 
 func (c *Cache) newFill(d manifest.Digest, w Want, suspected string) *fill {
 	ctx, cancel := context.WithCancel(c.ctx)
+	if w.Size == 0 {
+		w.Size = -1 // it costs nothing to hear that from a source
+	}
 	f := &fill{
 		c: c, digest: d, want: w, ctx: ctx, cancel: cancel,
-		opener:   newOpener(w.Sources),
+		opener:   newOpener(w.Sources, c.work.Go),
 		wake:     make(chan struct{}, 1),
 		grown:    make(chan struct{}, 1),
 		answered: make(chan struct{}),
@@ -120,7 +124,7 @@ func (f *fill) begin() error {
 	f.taken = blocks
 	if len(landed) > 0 && !f.single {
 		f.landed, f.roomed = landed, append(spans(nil), landed...)
-		f.size, f.said = h.Size, true
+		f.size, f.said = h.Size, landed.until(0) == h.Size
 		f.answer() // what has landed can be had at once
 	}
 	size := f.size
@@ -196,8 +200,6 @@ func (f *fill) fetchAll() error {
 // the digest.
 func (f *fill) hash(ctx context.Context) error {
 	h := f.digest.Algorithm().New()
-	buf := getBuffer()
-	defer putBuffer(buf)
 	for {
 		f.mu.Lock()
 		at, whole := f.hashed, f.said && f.hashed == f.size
@@ -207,7 +209,7 @@ func (f *fill) hash(ctx context.Context) error {
 		case whole:
 			return f.compare(h)
 		case at < until:
-			if err := f.hashMore(h, (*buf)[:min(int64(len(*buf)), until-at)], at); err != nil {
+			if err := f.hashMore(h, at, until); err != nil {
 				return err
 			}
 			continue
@@ -220,12 +222,17 @@ func (f *fill) hash(ctx context.Context) error {
 	}
 }
 
-func (f *fill) hashMore(h hash.Hash, buf []byte, at int64) error {
-	n, err := f.part.f.ReadAt(buf, at)
-	if n < len(buf) {
+// hashMore hashes a buffer's worth of [at, until). Between two of them it holds no
+// buffer: most fills are waiting most of the time.
+func (f *fill) hashMore(h hash.Hash, at, until int64) error {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	b := (*buf)[:min(int64(len(*buf)), until-at)]
+	n, err := f.part.f.ReadAt(b, at)
+	if n < len(b) {
 		return fmt.Errorf("%w: reading back byte %d: %w", errStorage, at+int64(n), err)
 	}
-	h.Write(buf)
+	h.Write(b)
 	f.mu.Lock()
 	f.hashed += int64(n)
 	f.mu.Unlock()
@@ -255,22 +262,23 @@ func (f *fill) again(err error) bool {
 	if !wrong && !f.single || errors.Is(err, errStorage) || f.ctx.Err() != nil {
 		return false
 	}
+	source := f.opener.name()
 	if wrong {
-		f.c.suspect(f.digest, f.opener.name())
+		f.c.suspect(f.digest, source)
 	} else {
-		f.c.avoid(f.digest, f.opener.name())
+		f.c.avoid(f.digest, source)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.open || !f.opener.dismiss(err) {
-		return false
+	again := !f.open && f.opener.dismiss(err)
+	if again {
+		f.landed, f.hashed, f.fatal, f.claims, f.only, f.sizedBy = nil, 0, nil, nil, nil, nil
+		f.size, f.said, f.single = f.want.Size, false, true
 	}
-	if wrong {
-		f.c.stats.fill(f.opener.name(), "mismatch")
+	f.mu.Unlock()
+	if again && wrong {
+		f.c.stats.fill(source, "mismatch")
 	}
-	f.landed, f.hashed, f.fatal, f.claims, f.only, f.sizedBy = nil, 0, nil, nil, nil, nil
-	f.size, f.said, f.single = f.want.Size, false, true
-	return true
+	return again
 }
 
 // finish publishes a verified blob, or keeps or drops what there is, and takes
@@ -282,13 +290,9 @@ func (f *fill) finish(err error) {
 		err = f.publish()
 	case f.part == nil:
 	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, errStorage), f.single, f.empty():
-		f.part.remove()
-		f.c.ledger.settle(f.taken, 0)
+		f.discard(err)
 	default:
-		f.part.close()
-		blocks := f.part.blocks()
-		f.c.ledger.settle(f.taken, blocks)
-		f.c.scraps.add(f.part.path, blocks)
+		f.keep()
 	}
 	f.c.ledger.unpromise(f.promised)
 	f.c.endFill(f)
@@ -313,49 +317,59 @@ func (f *fill) empty() bool {
 	return len(f.landed) == 0
 }
 
+// keep leaves what there is to a later fill, and until then to whoever needs the room.
+func (f *fill) keep() {
+	f.part.close()
+	blocks := f.part.blocks()
+	f.c.ledger.settle(f.taken, blocks)
+	f.c.scraps.add(f.part.path, blocks)
+}
+
+// discard removes what there is. Wrong bytes go from under their readers, whose
+// connections break by it; others may read to the end what they had begun with, and
+// its room is not free before the last of them is gone.
+func (f *fill) discard(err error) {
+	f.mu.Lock()
+	if !f.verified {
+		f.err = err // before the file goes: who does not find it looks here
+	}
+	f.mu.Unlock()
+	if errors.Is(err, manifest.ErrMismatch) {
+		_ = f.part.f.Truncate(0)
+	}
+	f.part.remove()
+	f.mu.Lock()
+	free := f.taken
+	if f.readers > 0 {
+		f.owed, free = free, 0
+	}
+	f.mu.Unlock()
+	f.c.ledger.settle(free, 0)
+}
+
 // publish puts the verified file in its place. Readers have their own
 // descriptors of it; the hold on its entry counts its bytes until the last of them
-// is gone.
+// is gone. The map goes last: until then a restart finds all that has landed.
 func (f *fill) publish() error {
 	f.part.closeMap()
-	os.Remove(f.part.path + mapSuffix)
-	if err := f.cut(); err != nil {
+	err := f.part.f.Truncate(f.size) // room was set aside, or written by an earlier fill, behind the end
+	var e *entry
+	if err == nil {
+		e, err = f.c.publish(f.digest, f.part.f, f.part.path, f.taken)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errStorage, err)
+		f.discard(err)
 		return err
 	}
-	if err := f.c.publish(f.digest, f.part.f, f.part.path, f.taken); err != nil {
-		f.part.remove()
-		f.c.ledger.settle(f.taken, 0)
-		return fmt.Errorf("%w: %w", errStorage, err)
-	}
+	os.Remove(f.part.path + mapSuffix)
 	f.part.f.Close()
-	e := f.c.index.hold(f.digest, time.Now())
 	f.mu.Lock()
-	f.entry = e
-	if f.readers == 0 {
-		f.entry = nil
-	} else {
-		e = nil
+	if f.readers > 0 {
+		f.entry, e = e, nil
 	}
 	f.mu.Unlock()
 	f.c.release(e)
-	return nil
-}
-
-// cut takes off the file what lies behind the verified bytes: an attempt that was
-// wrong may have been longer.
-func (f *fill) cut() error {
-	f.mu.Lock()
-	size := f.size
-	f.mu.Unlock()
-	fi, err := f.part.f.Stat()
-	if err == nil && fi.Size() != size {
-		err = f.part.f.Truncate(size)
-	}
-	if err != nil {
-		f.part.remove()
-		f.c.ledger.settle(f.taken, 0)
-		return fmt.Errorf("%w: %w", errStorage, err)
-	}
 	return nil
 }
 
@@ -376,6 +390,9 @@ func (f *fill) report(source string, err error) {
 		result = "failed"
 	}
 	f.c.stats.fill(source, result)
+	if result == "storage" && !f.c.stats.shouldSay() {
+		return // a full disk lasts, and every pull has such a fill
+	}
 	if err != nil && result != "stopped" {
 		f.c.log.Warn("blobcache: fill ended", "digest", f.digest, "source", source, "result", result, "err", err)
 	}

@@ -2,8 +2,11 @@ package blobcache
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 const (
@@ -21,22 +24,36 @@ const (
 )
 
 // join counts a reader, and says whether all of the blob was here before it came;
-// leave undoes it.
-func (f *fill) join() (late bool) {
+// leave undoes it. A fill that has failed, and is about to leave the cache, takes
+// none any more.
+func (f *fill) join() (late, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.err != nil {
+		return false, false
+	}
 	f.readers++
-	return f.verified
+	return f.verified, true
 }
 
 func (f *fill) leave() {
 	f.mu.Lock()
 	var e *entry
+	var owed int64
 	if f.readers--; f.readers == 0 {
 		e, f.entry = f.entry, nil
+		owed, f.owed = f.owed, 0
 	}
 	f.mu.Unlock()
 	f.c.release(e)
+	f.c.ledger.settle(owed, 0)
+}
+
+// failure is why the fill failed, nil if it has not.
+func (f *fill) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
 }
 
 // answer lets Get return. The caller holds mu.
@@ -80,10 +97,11 @@ func (f *fill) tellLate() {
 }
 
 // visible returns how far a reader at off may read: to the end of what has landed
-// there, less the last byte of a blob that is not verified. The caller holds mu.
+// there, less the last byte of a blob that is not verified, and less one byte as
+// long as nobody but a descriptor said which byte that is. The caller holds mu.
 func (f *fill) visible(off int64) int64 {
 	until := f.landed.until(off)
-	if !f.verified && (f.size < 0 || until == f.size) {
+	if !f.verified && (!f.said || until >= f.size) {
 		until--
 	}
 	return max(off, until)
@@ -123,6 +141,8 @@ func (f *fill) look(off int64) (until int64, changed chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case errors.Is(f.err, manifest.ErrMismatch):
+		return off, nil, f.err // what has landed is no good to anybody
 	case f.verified && off == f.size:
 		return off, nil, io.EOF
 	case f.verified && off > f.size:

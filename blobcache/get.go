@@ -41,6 +41,9 @@ func (c *Cache) Get(ctx context.Context, d manifest.Digest, w Want) (*Blob, erro
 			return b, nil
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("waiting for %s: %w", d, context.Cause(ctx))
+		case errors.Is(err, errEnding):
+			try = 0
+			continue
 		case errors.Is(err, errPublished) && try < publishedTries:
 			continue
 		case errors.Is(err, errPublished):
@@ -75,6 +78,12 @@ var errLate = fmt.Errorf("no source answered in time: %w", os.ErrDeadlineExceede
 // joinFill returns a reader of d's fill once that has had an answer.
 func (c *Cache) joinFill(ctx context.Context, d manifest.Digest, w Want) (*Blob, error) {
 	f, late, err := c.fillFor(d, w)
+	if errors.Is(err, errEnding) {
+		select {
+		case <-f.ended:
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +104,13 @@ func (c *Cache) follow(ctx context.Context, b *Blob) (*Blob, error) {
 		f.leave()
 		return nil, ctx.Err()
 	}
-	f.mu.Lock()
-	err := f.err
-	f.mu.Unlock()
+	err := f.failure()
 	if err == nil {
 		b.file, err = os.Open(f.part.path)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = errPublished // or it failed just now: the next look tells
+			if err = f.failure(); err == nil {
+				err = errPublished
+			}
 		} else if err != nil {
 			err = fmt.Errorf("%w: %w", errStorage, err)
 		}
@@ -114,7 +123,8 @@ func (c *Cache) follow(ctx context.Context, b *Blob) (*Blob, error) {
 }
 
 // fillFor returns the fill of d, with the caller counted as a reader.
-// late says that it had all of the blob already.
+// late says that it had all of the blob already. With errEnding comes one that has
+// failed and takes no more readers: the next starts when it has ended.
 func (c *Cache) fillFor(d manifest.Digest, w Want) (f *fill, late bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,17 +137,24 @@ func (c *Cache) fillFor(d manifest.Digest, w Want) (f *fill, late bool, err erro
 		return nil, false, fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
 	}
 	if f := c.fills[d]; f != nil {
-		return f, f.join(), nil
+		late, ok := f.join()
+		if !ok {
+			return f, false, errEnding
+		}
+		return f, late, nil
 	}
 	if !suspected {
 		s.source = ""
 	}
 	f = c.newFill(d, w, s.source)
-	f.join()
+	f.readers = 1
 	c.fills[d] = f
 	c.work.Go(f.run)
 	return f, false, nil
 }
+
+// errEnding says that the fill under way has failed already.
+var errEnding = errors.New("the fill is ending")
 
 var errClosed = errors.New("the cache is closed")
 

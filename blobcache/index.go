@@ -45,7 +45,7 @@ type entry struct {
 	seen   time.Time // the last look that counted
 	holds  int32     // readers and pins: while there are any the file stays
 	hot    bool      // looked at again since it was queued
-	gone   bool      // unlinked by hand of Remove; counts until the last hold ends
+	gone   bool      // its file has no name any more; counts until the last hold ends
 	old    bool      // found by the scan at start, so part of the mark it stands in for
 }
 
@@ -114,6 +114,7 @@ type index struct {
 	held      int64 // bytes of entries with holds
 	present   int64 // bytes of all entries
 	scanned   int64 // bytes that the scan found, of what the mark stands in for
+	summed    bool  // the sum has replaced the mark
 }
 
 func newIndex() *index {
@@ -128,38 +129,72 @@ func newIndex() *index {
 	}
 }
 
-// add enters a file that takes blocks bytes. It returns the bytes by which an
-// older entry for the same file was already counted.
-func (x *index) add(d manifest.Digest, size, blocks int64, old bool, now time.Time) (counted int64) {
+// put enters a file that was published just now and takes blocks bytes, and
+// returns it held. counted are the bytes by which the ledger has a file that it
+// replaced.
+func (x *index) put(d manifest.Digest, size, blocks int64, now time.Time) (e *entry, counted int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e := x.entries[d]
-	if e != nil {
-		if old {
-			return e.blocks // published since the scan began
-		}
-		counted = e.blocks
-		if e.old {
-			x.scanned -= e.blocks
-			counted = 0 // it was the same file, met by the scan just before
-		}
-		x.drop(e)
+	if old := x.entries[d]; old != nil {
+		counted = x.replaced(old)
 	}
-	e = &entry{digest: d, blocks: blocks, seen: now, old: old}
-	x.entries[d] = e
-	x.present += blocks
-	if old {
-		x.scanned += blocks
+	e = &entry{digest: d, blocks: blocks, seen: now, holds: 1}
+	x.held += blocks
+	x.enter(e, size)
+	return e, counted
+}
+
+// found enters a file that lies there and that this process did not publish. It
+// returns the bytes that the ledger lacks for it: none while the mark stands in.
+func (x *index) found(d manifest.Digest, size, blocks int64, now time.Time) (lacking int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.entries[d] != nil {
+		return 0
 	}
+	x.enter(&entry{digest: d, blocks: blocks, seen: now, old: !x.summed}, size)
+	if x.summed {
+		return blocks
+	}
+	x.scanned += blocks
+	return 0
+}
+
+func (x *index) enter(e *entry, size int64) {
+	x.entries[e.digest] = e
+	x.present += e.blocks
 	switch {
 	case size < smallBlob:
 		x.small.push(e)
-	case x.ghosts.Remove(d):
+	case x.ghosts.Remove(e.digest):
 		x.protected.push(e)
 	default:
 		x.probation.push(e)
 	}
+}
+
+// replaced takes an entry out whose file another was renamed over, and returns the
+// bytes that the ledger has for it: none if somebody still reads it, for it counts
+// until then, and none if the mark stands in for it.
+func (x *index) replaced(e *entry) (counted int64) {
+	switch {
+	case e.holds > 0:
+		x.unlink(e)
+		return 0
+	case e.old && !x.summed:
+		x.scanned -= e.blocks
+	default:
+		counted = e.blocks
+	}
+	x.drop(e)
 	return counted
+}
+
+// unlink takes an entry out whose file is gone but for those who hold it.
+func (x *index) unlink(e *entry) {
+	e.queue.remove(e)
+	e.gone = true
+	delete(x.entries, e.digest)
 }
 
 // drop forgets an entry that nobody holds.
@@ -259,16 +294,30 @@ func (x *index) forget(d manifest.Digest) (freed int64) {
 		x.drop(e)
 		return e.blocks
 	}
-	e.queue.remove(e)
-	e.gone = true
-	delete(x.entries, d)
+	x.unlink(e)
 	return 0
 }
 
-// sumScanned returns the bytes that the scan found, evicted since or not.
+// isGone reports whether the file of e has lost its name.
+func (x *index) isGone(e *entry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return e.gone
+}
+
+// knows reports whether d is in the index.
+func (x *index) knows(d manifest.Digest) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.entries[d] != nil
+}
+
+// sumScanned ends the scan: it returns the bytes that it found, evicted since or
+// not, and what is found from here on is not among them.
 func (x *index) sumScanned() int64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.summed = true
 	return x.scanned
 }
 

@@ -19,7 +19,10 @@ func (c *Cache) Join(ctx context.Context, d manifest.Digest) (*Blob, error) {
 	c.mu.Lock()
 	f, late := c.fills[d], false
 	if f != nil {
-		late = f.join()
+		var ok bool
+		if late, ok = f.join(); !ok {
+			f = nil
+		}
 	}
 	c.mu.Unlock()
 	if f == nil {

@@ -58,9 +58,9 @@ type ledger struct {
 	scanEnded chan struct{} // closed when the sum has replaced the mark
 
 	// evicting is held by the one who makes room, over the unlinking: were two to
-	// look at once, both would evict for the same shortage. It guards no data and is
-	// taken before mu.
+	// look at once, both would evict for the same shortage. It is taken before mu.
 	evicting sync.Mutex
+	waited   bool // somebody has waited for the scan: nobody does again; evicting guards it
 
 	mu       sync.Mutex // guards the fields below; no I/O under it
 	used     int64
@@ -174,13 +174,18 @@ func (l *ledger) raise(n int64) error {
 }
 
 // awaitScan waits a while for the scan at start, and reports whether it ended: it
-// may find room under the mark, and files to evict.
+// may find room under the mark, and files to evict. All who need room stand behind
+// the one who waits, so only the first does. The caller holds evicting.
 func (l *ledger) awaitScan() bool {
 	select {
 	case <-l.scanEnded:
 		return false // it had ended before: there was nothing to wait for
 	default:
 	}
+	if l.waited {
+		return false
+	}
+	l.waited = true
 	t := time.NewTimer(scanWait)
 	defer t.Stop()
 	select {

@@ -17,6 +17,10 @@ const (
 	// memoryBytes bounds all of them together. The configs and empty layers of a
 	// host's images are a few MiB; more would only push page cache out.
 	memoryBytes = 16 << 20
+
+	// memoryEntry is what remembering one takes besides its bytes, near enough: blobs
+	// of a few bytes would be a hundred thousand otherwise.
+	memoryEntry = 512
 )
 
 // memory keeps the bytes of small blobs that were hit, least recently used out
@@ -29,7 +33,7 @@ type memory struct {
 
 func newMemory() *memory {
 	m := &memory{}
-	lru, err := simplelru.NewLRU(math.MaxInt, func(_ manifest.Digest, b []byte) { m.bytes -= len(b) })
+	lru, err := simplelru.NewLRU(math.MaxInt, func(_ manifest.Digest, b []byte) { m.bytes -= len(b) + memoryEntry })
 	if err != nil {
 		panic(err) // only a size below one is refused
 	}
@@ -49,7 +53,7 @@ func (m *memory) add(d manifest.Digest, b []byte) {
 	defer m.mu.Unlock()
 	m.lru.Remove(d)
 	m.lru.Add(d, b)
-	m.bytes += len(b)
+	m.bytes += len(b) + memoryEntry
 	for m.bytes > memoryBytes {
 		m.lru.RemoveOldest()
 	}

@@ -35,6 +35,9 @@ type opener struct {
 	all      []*candidate
 	current  int  // the one to ask first
 	answered bool // somebody has answered: no more races
+
+	// spawn starts the goroutines of a race, and has an owner wait for them.
+	spawn func(func())
 }
 
 type candidate struct {
@@ -53,8 +56,8 @@ type answer struct {
 	by   *candidate
 }
 
-func newOpener(sources []Source) *opener {
-	o := &opener{all: make([]*candidate, len(sources))}
+func newOpener(sources []Source, spawn func(func())) *opener {
+	o := &opener{all: make([]*candidate, len(sources)), spawn: spawn}
 	for i, s := range sources {
 		o.all[i] = &candidate{Source: s}
 	}
@@ -127,20 +130,22 @@ func (o *opener) choosing() bool {
 	return !o.answered && left > 1
 }
 
-// strike notes that a body of c ended early after n bytes. A source that stalled
-// is out at once if there is another; one that stalls has cost seconds already. The
-// only one left is asked again as long as each body brings something.
-func (o *opener) strike(c *candidate, n int64, err error) {
+// strike notes that a body of c ended early after n bytes, and reports whether c is
+// out. A source that stalled is out at once if there is another; one that stalls
+// has cost seconds already. The only one left is asked again as long as each body
+// brings something.
+func (o *opener) strike(c *candidate, n int64, err error) (out bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	others := slices.ContainsFunc(o.all, func(other *candidate) bool { return other != c && other.out == nil })
 	if n >= progress && (!isTimeout(err) || !others) {
 		c.strikes = 0
-		return
+		return c.out != nil
 	}
 	if c.strikes++; c.strikes >= strikes || isTimeout(err) {
 		c.out = err
 	}
+	return c.out != nil
 }
 
 // exclude takes c out.

@@ -26,6 +26,10 @@ const (
 	mapStep = 256 << 10
 
 	recordSize = 24 // off, end, and a checksum of both
+
+	// maxMap is the largest map that is read: nothing of ours gets there, as a blob
+	// of a TiB comes with a map of 100 MiB.
+	maxMap = 256 << 20
 )
 
 // bootID names this boot of the kernel: what a process wrote is in the page cache
@@ -59,18 +63,19 @@ type partial struct {
 }
 
 // openPartial opens d's partial file, with the spans that an earlier fill left if
-// its map counts.
+// its map counts and the file has them. blocks is what the ledger has for it.
 func (c *Cache) openPartial(d manifest.Digest) (p *partial, h mapHeader, landed spans, blocks int64, err error) {
 	path := filepath.Join(c.dir, partialDir, partialName(d))
-	blocks = c.scraps.claim(path)
+	defer c.places.lock(d)()
+	blocks, known := c.scraps.claim(path)
 	h, landed, ok := readMap(path + mapSuffix)
-	flags := os.O_RDWR | os.O_CREATE
-	if !ok {
+	if !ok || !known || !reaches(path, landed) {
 		os.Remove(path + mapSuffix)
 		os.Remove(path)
 		c.ledger.add(-blocks)
 		blocks, landed, h = 0, nil, mapHeader{Size: -1}
 	}
+	const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
 	f, err := os.OpenFile(path, flags, 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		if err = makeFolders(c.dir); err == nil {
@@ -78,10 +83,18 @@ func (c *Cache) openPartial(d manifest.Digest) (p *partial, h mapHeader, landed 
 		}
 	}
 	if err != nil {
-		c.ledger.add(-blocks)
+		if blocks > 0 {
+			c.scraps.add(path, blocks) // it is there all the same
+		}
 		return nil, h, nil, 0, fmt.Errorf("opening the partial file: %w", err)
 	}
 	return &partial{path: path, f: f}, h, landed, blocks, nil
+}
+
+// reaches reports whether the file at path is long enough for what its map says.
+func reaches(path string, landed spans) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.Mode().IsRegular() && (len(landed) == 0 || fi.Size() >= landed[len(landed)-1].end)
 }
 
 // startMap begins the map, with what has landed before.
@@ -132,6 +145,10 @@ func appendRecord(b []byte, s span) []byte {
 
 // readMap reads a map that counts: of this boot, with a size.
 func readMap(path string) (h mapHeader, landed spans, ok bool) {
+	fi, err := os.Lstat(path)
+	if err != nil || fi.Size() > maxMap {
+		return h, nil, false
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return h, nil, false

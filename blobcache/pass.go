@@ -37,32 +37,52 @@ type pass struct {
 	ctx    context.Context // ends when the last reader leaves, or the cache closes
 	cancel context.CancelFunc
 	begun  chan struct{} // closed when the source has answered, or failed
-	memory int64         // bytes taken from the cache's window
 
-	mu       sync.Mutex // guards the fields below
+	readers int  // the cache's mu guards it
+	ended   bool // the stream has; the cache's mu guards it
+
+	mu       sync.Mutex // guards the fields below; taken after the cache's, before the windows'
 	size     int64      // -1 unknown
+	said     bool       // size was said by a source, not only by the descriptor
+	memory   int64      // bytes taken from the cache's windows
 	ring     []byte     // holds bytes [lo, hi): byte i at ring[i%len(ring)]
 	lo, hi   int64
 	at       map[*Blob]int64 // where the readers within the window stand
-	readers  int
 	verified bool
 	err      error
 	open     bool
 	changed  chan struct{}
 }
 
+func (c *Cache) newPass(d manifest.Digest, w Want) *pass {
+	p := &pass{
+		c: c, digest: d, origin: w.Origin, opener: newOpener(w.Sources, c.work.Go), size: w.Size,
+		begun: make(chan struct{}), changed: make(chan struct{}), at: make(map[*Blob]int64),
+	}
+	if p.size == 0 {
+		p.size = -1 // as in a fill
+	}
+	p.ctx, p.cancel = context.WithCancel(c.ctx)
+	return p
+}
+
 // joinPass has b read from d's pass, which it starts if there is none.
 func (c *Cache) joinPass(ctx context.Context, b *Blob) (*pass, error) {
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errClosed
+	}
 	p := c.passes[b.digest]
 	if p == nil {
-		p = &pass{c: c, digest: b.digest, origin: b.want.Origin, opener: newOpener(b.want.Sources), size: b.want.Size,
-			begun: make(chan struct{}), changed: make(chan struct{}), at: make(map[*Blob]int64)}
-		p.ctx, p.cancel = context.WithCancel(c.ctx)
+		p = c.newPass(b.digest, b.want)
+		if s := c.suspects[b.digest]; time.Now().Before(s.until) {
+			p.opener.preferOther(s.source)
+		}
 		c.passes[b.digest] = p
 		c.work.Go(p.run)
 	}
-	p.readers++ // under c.mu: run looks at it under both
+	p.readers++
 	c.mu.Unlock()
 	select {
 	case <-p.begun:
@@ -88,13 +108,16 @@ func (c *Cache) joinPass(ctx context.Context, b *Blob) (*pass, error) {
 func (p *pass) leave(b *Blob) {
 	p.c.mu.Lock()
 	p.readers--
-	last := p.readers == 0
+	last, ended := p.readers == 0, p.ended
 	if last && p.c.passes[p.digest] == p {
 		delete(p.c.passes, p.digest)
 	}
 	p.c.mu.Unlock()
 	p.mu.Lock()
 	delete(p.at, b)
+	if last && ended {
+		p.shrink()
+	}
 	p.tell()
 	p.mu.Unlock()
 	if last {
@@ -113,37 +136,85 @@ func (p *pass) run() {
 	err := p.takeWindow()
 	if err == nil {
 		err = p.stream()
-		p.c.windows.give(p.memory)
 	}
 	p.c.mu.Lock()
+	p.ended = true
 	if err != nil && p.c.passes[p.digest] == p {
 		delete(p.c.passes, p.digest) // the next one asks anew
 	}
+	useless := err != nil || p.readers == 0
 	p.c.mu.Unlock()
 	result := "passed"
-	if errors.Is(err, manifest.ErrMismatch) {
+	switch {
+	case errors.Is(err, manifest.ErrMismatch):
 		result = "mismatch"
 		p.c.suspect(p.digest, p.opener.name())
-	} else if err != nil && p.ctx.Err() == nil {
+	case p.ctx.Err() != nil && err != nil:
+		result = "stopped"
+	case err != nil:
 		result = "failed"
 	}
-	p.c.stats.fill(p.opener.name(), result)
 	p.mu.Lock()
 	p.err = err
 	p.verified = err == nil
+	if useless {
+		p.shrink()
+	}
 	p.begin()
 	p.tell()
 	p.mu.Unlock()
+	p.c.stats.fill(p.opener.name(), result)
 }
 
 func (p *pass) takeWindow() error {
 	n := int64(windowMax)
-	if p.size > 0 {
-		n = min(n, max(windowMin, p.size))
+	if size := p.length(); size > 0 {
+		n = min(n, max(windowMin, size))
 	}
-	n, err := p.c.windows.take(p.ctx, n)
+	n, err := p.c.windows.take(p.ctx, n, p.c.reclaimWindow)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
 	p.memory, p.ring = n, make([]byte, n)
-	return err
+	p.mu.Unlock()
+	return nil
+}
+
+// shrink gives the window's memory back, but for the byte that those who fell behind
+// come back for: the blob's last. It reports whether there was any. The caller holds
+// mu, and the stream has ended.
+func (p *pass) shrink() bool {
+	if p.memory == 0 {
+		return false
+	}
+	var last byte
+	if p.hi > 0 {
+		last = p.ring[(p.hi-1)%int64(len(p.ring))]
+	}
+	p.ring, p.lo = []byte{last}, max(p.lo, p.hi-1)
+	p.c.windows.give(p.memory)
+	p.memory = 0
+	return true
+}
+
+// reclaimWindow takes its memory from a pass that has ended and has readers left: a
+// slow one goes on with ranges of its own, and holds up nobody else's blob.
+func (c *Cache) reclaimWindow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.passes {
+		if !p.ended {
+			continue
+		}
+		p.mu.Lock()
+		shrunk := p.shrink()
+		p.mu.Unlock()
+		if shrunk {
+			return true
+		}
+	}
+	return false
 }
 
 // stream reads the blob, resuming where a body breaks off.
@@ -154,9 +225,13 @@ func (p *pass) stream() error {
 		if err != nil {
 			return err
 		}
-		if err := p.sized(a); err != nil {
+		if !p.adopt(a.size) {
 			a.body.Close()
-			return err
+			p.opener.exclude(a.by, errSize)
+			if err := p.opener.stuck(); err != nil {
+				return err
+			}
+			continue
 		}
 		start := p.hi
 		err = p.pump(a, h)
@@ -178,18 +253,19 @@ func (p *pass) stream() error {
 	}
 }
 
-// sized adopts the length that a source said. After the first byte it must be the
-// one that the readers were told.
-func (p *pass) sized(a answer) error {
+// adopt takes the size that a source said, -1 for none. It reports false if another
+// one was said before, or more bytes than that have come.
+func (p *pass) adopt(size int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a.size >= 0 && p.hi > 0 && a.size != p.size {
-		return errSize
+	if size < 0 {
+		return true
 	}
-	if a.size >= 0 {
-		p.size = a.size
+	if size < p.hi || size != p.size && (p.said || p.hi > 0 && p.size >= 0) {
+		return false
 	}
-	return nil
+	p.size, p.said = size, true
+	return true
 }
 
 // pump moves one body into the window. nil says that the blob is all there.

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"sync"
+
+	"hostlocal/manifest"
 )
 
 // fastest is where the reader stands that the stream may not outrun. The caller
@@ -25,6 +29,10 @@ var errBehind = errors.New("outside the window")
 func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, error) {
 	for {
 		p.mu.Lock()
+		if p.err != nil {
+			defer p.mu.Unlock()
+			return 0, p.err
+		}
 		if p.verified && off >= p.size {
 			size := p.size
 			p.mu.Unlock()
@@ -34,7 +42,7 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 			return 0, io.EOF
 		}
 		until := p.hi
-		if !p.verified && (p.size < 0 || until == p.size) {
+		if !p.verified && (!p.said || until >= p.size) {
 			until--
 		}
 		if off < p.lo || off > p.hi+int64(len(p.ring)) {
@@ -56,11 +64,8 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 			p.mu.Unlock()
 			return n, nil
 		}
-		err, changed := p.err, p.changed
+		changed := p.changed
 		p.mu.Unlock()
-		if err != nil {
-			return 0, err
-		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -69,54 +74,91 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 	}
 }
 
-// copyTo sends [off, end) to w, end < 0 for all that follows.
-func (p *pass) copyTo(ctx context.Context, b *Blob, w io.Writer, off, end int64) error {
-	buf := getBuffer()
-	defer putBuffer(buf)
+// passBuffer is what a reader of a pass copies at a time. A thousand clients with
+// three connections each have 48 MiB of it.
+const passBuffer = 16 << 10
+
+var passBuffers = sync.Pool{New: func() any { return new([passBuffer]byte) }}
+
+// copyTo sends [off, end) to w, end < 0 for all that follows. h, if not nil, has
+// hashed all of the blob before off, and end is the blob's: then the last byte is
+// sent only if what this reader got has the digest. The pass's own hash says
+// nothing of what came by a range of the reader's own.
+func (p *pass) copyTo(ctx context.Context, b *Blob, w io.Writer, off, end int64, h hash.Hash) error {
+	buf := passBuffers.Get().(*[passBuffer]byte)
+	defer passBuffers.Put(buf)
 	for end < 0 || off < end {
-		part := *buf
+		part := buf[:]
 		if end >= 0 {
 			part = part[:min(int64(len(part)), end-off)]
 		}
 		n, err := p.read(ctx, b, part, off)
-		if errors.Is(err, errBehind) {
-			off, err = p.direct(ctx, w, off, end)
-			if err != nil {
+		switch {
+		case errors.Is(err, errBehind):
+			if off, err = p.direct(ctx, b, both(w, h), off, end); err != nil {
 				return err
 			}
 			continue
-		}
-		if errors.Is(err, io.EOF) {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		}
+		off += int64(n)
+		if h != nil {
+			h.Write(part[:n])
+			if p.ends(off) && p.digest.Algorithm().Sum(h) != p.digest {
+				return fmt.Errorf("%w: of what came in ranges", manifest.ErrMismatch)
+			}
 		}
 		if _, err := w.Write(part[:n]); err != nil {
 			return err
 		}
-		off += int64(n)
 	}
 	return nil
 }
 
+func both(w io.Writer, h hash.Hash) io.Writer {
+	if h == nil {
+		return w
+	}
+	return io.MultiWriter(h, w)
+}
+
+// ends reports whether the blob ends at off.
+func (p *pass) ends(off int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.verified && off == p.size
+}
+
 // direct sends [off, end) from a range of the reader's own, but for the blob's
 // last byte, which waits for the full pass and comes out of the window. It
-// returns how far it came; the caller goes on from there.
-func (p *pass) direct(ctx context.Context, w io.Writer, off, end int64) (int64, error) {
+// returns how far it came; the caller goes on from there. What a source does to this
+// reader is not held against it for others.
+func (p *pass) direct(ctx context.Context, b *Blob, w io.Writer, off, end int64) (int64, error) {
 	size := p.length()
 	if size < 0 {
 		return off, fmt.Errorf("the blob's size is not known, and the reader fell behind: %w", errBusy)
 	}
-	if off == size-1 {
+	if off >= size-1 {
 		return off, p.settled(ctx) // the window has it then
 	}
+	if b.own == nil {
+		b.own = newOpener(b.want.Sources, nil)
+		b.own.preferOther("") // the first, and no race
+	}
 	stop := min(clip(end, size), size-1)
-	a, err := p.opener.open(ctx, request{off: off, n: stop - off})
+	a, err := b.own.open(ctx, request{off: off, n: stop - off})
 	if err != nil {
 		return off, err
 	}
 	defer a.body.Close()
+	defer context.AfterFunc(ctx, func() { a.body.Close() })()
+	if a.size >= 0 && a.size != size {
+		b.own.exclude(a.by, errSize)
+		return off, b.own.stuck()
+	}
 	if a.from < off {
 		if _, err := io.CopyN(io.Discard, a.body, off-a.from); err != nil {
 			return off, err
@@ -124,8 +166,8 @@ func (p *pass) direct(ctx context.Context, w io.Writer, off, end int64) (int64, 
 	}
 	n, err := io.CopyN(w, a.body, stop-off)
 	if err != nil {
-		p.opener.strike(a.by, n, err)
-		if serr := p.opener.stuck(); serr != nil || n == 0 {
+		b.own.strike(a.by, n, err)
+		if serr := b.own.stuck(); serr != nil || n == 0 {
 			return off + n, err
 		}
 	}

@@ -43,7 +43,7 @@ type claim struct {
 	busy     int64 // [pos, busy) is being written: end does not shrink below it
 	logged   int64 // up to where the map has it
 	brought  int64 // bytes that landed and had not before
-	whole    bool  // asks for everything, without a range
+	whole    bool  // asks for all that follows, and ends where the blob does
 	first    bool  // asked for before any source had answered
 }
 
@@ -88,15 +88,17 @@ func (f *fill) plan(t terms) *claim {
 			return nil
 		}
 		return &claim{end: part, first: true} // its answer says how long the blob is
-	case f.size <= 0, t.all:
+	case f.size < 0:
 		if len(f.claims) > 0 {
 			return nil
 		}
-		end := f.size
-		if end <= 0 {
-			end = math.MaxInt64
+		at := f.landed.until(0)
+		return &claim{pos: at, end: math.MaxInt64, busy: at, logged: at, whole: true}
+	case t.all:
+		if len(f.claims) > 0 {
+			return nil
 		}
-		return &claim{end: end, whole: true}
+		return &claim{end: f.size, whole: true}
 	}
 	if len(f.claims) == 0 && !f.said {
 		if gap := f.gap(f.want.Offset); gap.len() > 0 {
@@ -177,7 +179,7 @@ func (f *fill) gapFor(off int64) span {
 			return span{}
 		}
 		gap := span{off, cl.end}
-		cl.end = off
+		cl.end, cl.whole = off, false
 		return gap
 	}
 	return f.gap(off)

@@ -15,39 +15,43 @@ import (
 // publish makes the verified file at temp the blob d: sealed and synced, renamed
 // to its place, the folder synced. It is the only way in. taken is what the
 // ledger has for the file; from here on its true blocks count, and it may be
-// evicted. On an error the file is where it was, and still the caller's.
-func (c *Cache) publish(d manifest.Digest, f *os.File, temp string, taken int64) error {
+// evicted when the caller has released the entry. On an error the file is where it
+// was, and still the caller's.
+func (c *Cache) publish(d manifest.Digest, f *os.File, temp string, taken int64) (*entry, error) {
 	if err := seal(f); err != nil {
-		return fmt.Errorf("publishing %s: %w", d, err)
+		return nil, fmt.Errorf("publishing %s: %w", d, err)
 	}
-	path := c.blobPath(d)
-	dir := filepath.Dir(path)
-	if err := os.Rename(temp, path); errors.Is(err, os.ErrNotExist) {
-		if err := c.makeShard(dir); err != nil {
-			return fmt.Errorf("publishing %s: %w", d, err)
+	dir := filepath.Dir(c.blobPath(d))
+	e, err := c.place(d, f, temp, taken)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = c.makeShard(dir); err == nil {
+			e, err = c.place(d, f, temp, taken)
 		}
-		if err := os.Rename(temp, path); err != nil {
-			return fmt.Errorf("publishing %s: %w", d, err)
-		}
-	} else if err != nil {
-		return fmt.Errorf("publishing %s: %w", d, err)
-	}
-	fi, err := f.Stat()
-	if err == nil {
-		err = syncDir(dir)
 	}
 	if err != nil {
+		return nil, fmt.Errorf("publishing %s: %w", d, err)
+	}
+	if err := syncDir(dir); err != nil {
 		// In its place, right, but perhaps not durable: as good as the disk lets it be.
 		c.log.Warn("blobcache: syncing a published file", "digest", d, "err", err)
 	}
-	blocks := taken
-	if fi != nil {
-		blocks = blocksOf(fi)
-	}
-	counted := c.index.add(d, fi.Size(), blocks, false, time.Now())
-	c.ledger.settle(taken, blocks-counted)
 	c.dirs.grown(dir)
-	return nil
+	return e, nil
+}
+
+// place renames temp to the place of d and enters it in the index and the ledger.
+func (c *Cache) place(d manifest.Digest, f *os.File, temp string, taken int64) (*entry, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	defer c.places.lock(d)()
+	if err := os.Rename(temp, c.blobPath(d)); err != nil {
+		return nil, err
+	}
+	e, counted := c.index.put(d, fi.Size(), blocksOf(fi), time.Now())
+	c.ledger.settle(taken, blocksOf(fi)-counted)
+	return e, nil
 }
 
 // makeShard creates the folder of a blob, which takes room too, and makes its name
@@ -124,6 +128,9 @@ func (c *Cache) newSpool(d manifest.Digest) (*spool, error) {
 
 // Write reserves before it writes.
 func (s *spool) Write(p []byte) (int, error) {
+	if s.c.ctx.Err() != nil {
+		return 0, errClosed
+	}
 	if need := roundUp(s.size + int64(len(p))); need > s.taken {
 		if err := s.c.ledger.take(need-s.taken, 0); err != nil {
 			return 0, err
@@ -140,10 +147,16 @@ func (s *spool) commit() error {
 	if got := s.d.Algorithm().Sum(s.h); got != s.d {
 		return fmt.Errorf("%w: want %s, got %s", manifest.ErrMismatch, s.d, got)
 	}
-	if err := s.c.publish(s.d, s.f, s.f.Name(), s.taken); err != nil {
+	if !s.c.enter() {
+		return errClosed
+	}
+	defer s.c.work.Done()
+	e, err := s.c.publish(s.d, s.f, s.f.Name(), s.taken)
+	if err != nil {
 		return err
 	}
 	s.taken = 0
+	s.c.release(e)
 	return nil
 }
 

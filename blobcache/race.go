@@ -38,7 +38,7 @@ func (o *opener) race(ctx context.Context, first, second *candidate, patience ti
 	start := func(c *candidate) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancels[c] = cancel
-		go func() {
+		o.spawn(func() {
 			a, err := ask(ctx, c, asked)
 			select {
 			case results <- result{a, c, err}:
@@ -47,7 +47,7 @@ func (o *opener) race(ctx context.Context, first, second *candidate, patience ti
 					a.body.Close()
 				}
 			}
-		}()
+		})
 	}
 	start(first)
 	timer := time.NewTimer(patience)

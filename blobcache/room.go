@@ -3,6 +3,7 @@ package blobcache
 import (
 	"math"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -30,33 +31,36 @@ func (s *scraps) add(path string, blocks int64) {
 	s.mu.Unlock()
 }
 
-// claim takes path out, for a fill that goes on with it. It returns the bytes
-// that the ledger has for it, 0 if it is not there.
-func (s *scraps) claim(path string) int64 {
+// claim takes path out, for a fill that goes on with it or for its removal: one of
+// them gets it. It returns the bytes that the ledger has for it.
+func (s *scraps) claim(path string) (blocks int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	blocks, _ := s.lru.Peek(path)
+	blocks, ok = s.lru.Peek(path)
 	s.lru.Remove(path)
-	return blocks
+	return blocks, ok
 }
 
-func (s *scraps) oldest() (path string, blocks int64, ok bool) {
+func (s *scraps) oldest() (path string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lru.RemoveOldest()
+	path, _, ok = s.lru.GetOldest()
+	return path, ok
 }
 
 // evictOne removes the file that is to go next. The ledger calls it, one call at
 // a time; ok is false when nothing may go.
 func (c *Cache) evictOne() (freed int64, ok bool) {
-	if path, blocks, ok := c.scraps.oldest(); ok {
-		os.Remove(path + mapSuffix)
-		os.Remove(path)
-		return blocks, true
+	if path, ok := c.scraps.oldest(); ok {
+		return c.evictScrap(path)
 	}
 	e := c.index.victim(c.ledger.budget)
 	if e == nil {
 		return 0, false
+	}
+	defer c.places.lock(e.digest)()
+	if c.index.knows(e.digest) {
+		return e.blocks, true // somebody came for it in between, and entered it anew
 	}
 	c.memory.remove(e.digest)
 	if err := os.Remove(c.blobPath(e.digest)); err != nil && !os.IsNotExist(err) {
@@ -68,6 +72,28 @@ func (c *Cache) evictOne() (freed int64, ok bool) {
 	}
 	c.stats.evicted.Add(e.blocks)
 	return e.blocks, true
+}
+
+// evictScrap removes a scrap, unless a fill has gone on with it in between. Of a
+// failed fill there may be readers left, who cannot end well any more: emptied, it
+// takes no room in spite of them.
+func (c *Cache) evictScrap(path string) (freed int64, ok bool) {
+	if d, ok := parsePartialName(filepath.Base(path)); ok {
+		defer c.places.lock(d)()
+	}
+	blocks, ok := c.scraps.claim(path)
+	if !ok {
+		return 0, true
+	}
+	if fi, err := os.Lstat(path); err == nil && fi.Mode().IsRegular() && filepath.Base(filepath.Dir(path)) == partialDir {
+		_ = os.Truncate(path, 0)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		c.scraps.add(path, blocks)
+		return 0, false
+	}
+	os.Remove(path + mapSuffix)
+	return blocks, true
 }
 
 // dirs counts what the folders themselves take: du does, and 256 of them make a

@@ -26,12 +26,16 @@ func (c *Cache) scan(begun, leftovers int64) {
 			fixed += c.dirs.measure(path)
 			return nil
 		}
+		d, ok := c.blobAt(path)
+		if ok {
+			defer c.places.lock(d)()
+		}
 		fi, err := entry.Info()
 		if err != nil {
 			return nil
 		}
-		if d, ok := c.blobAt(path); ok {
-			c.index.add(d, fi.Size(), blocksOf(fi), true, fi.ModTime())
+		if ok {
+			c.index.found(d, fi.Size(), blocksOf(fi), fi.ModTime())
 		} else {
 			fixed += blocksOf(fi)
 		}

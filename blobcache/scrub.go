@@ -3,7 +3,6 @@ package blobcache
 import (
 	"errors"
 	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,27 +55,19 @@ func (c *Cache) scrubOne(d manifest.Digest) error {
 			break
 		}
 		if err != nil {
-			c.log.Error("blobcache: the scrub cannot read a file", "digest", d, "err", err)
+			c.quarantine(d, f, path, "it cannot be read: "+err.Error())
 			return nil
+		}
+		if !stillThere(f, path) {
+			return nil // evicted: what it took is free only when it is closed
 		}
 	}
 	// What was read for the scrub alone should not push out what clients read.
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-	if d.Algorithm().Sum(h) != d && stillThere(f, path) {
-		c.quarantine(d, path, "the file rotted")
+	if d.Algorithm().Sum(h) != d {
+		c.quarantine(d, f, path, "the file rotted")
 	}
 	return nil
-}
-
-// stillThere reports whether f is the file at path, and not one that was evicted
-// or replaced while it was read.
-func stillThere(f *os.File, path string) bool {
-	here, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	read, err := f.Stat()
-	return err == nil && os.SameFile(here, read)
 }
 
 // pause waits for d, or returns the error of the cache's end.

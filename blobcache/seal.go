@@ -32,8 +32,10 @@ func sealed(fi os.FileInfo) bool {
 
 // seal marks f as verified, and syncs it.
 func seal(f *os.File) error {
-	if err := f.Chmod(sealMode); err != nil {
-		return err
+	if fi, err := f.Stat(); err != nil || fi.Mode() != sealMode {
+		if err := f.Chmod(sealMode); err != nil {
+			return err
+		}
 	}
 	now := time.Now().Truncate(time.Second)
 	tv := syscall.NsecToTimeval(now.UnixNano())
@@ -49,7 +51,7 @@ func seal(f *os.File) error {
 func (c *Cache) openSealed(d manifest.Digest, path string) (*os.File, os.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, unix.ELOOP) {
-		c.quarantine(d, path, "it is a link")
+		c.quarantine(d, nil, path, "it is a link")
 		err = fmt.Errorf("%s is no plain file: %w", path, os.ErrNotExist)
 	}
 	if err != nil {
@@ -60,14 +62,11 @@ func (c *Cache) openSealed(d manifest.Digest, path string) (*os.File, os.FileInf
 		return f, fi, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
-		c.quarantine(d, path, "it is no plain file")
+		c.quarantine(d, f, path, "it is no plain file")
 		err = fmt.Errorf("%s is no plain file: %w", path, os.ErrNotExist)
 	}
 	if err == nil {
-		err = c.checkUnsealed(d, f, path)
-	}
-	if err == nil {
-		fi, err = f.Stat()
+		fi, err = c.checkUnsealed(d, f, path)
 	}
 	if err != nil {
 		f.Close()
@@ -76,32 +75,56 @@ func (c *Cache) openSealed(d manifest.Digest, path string) (*os.File, os.FileInf
 	return f, fi, nil
 }
 
-// checkUnsealed hashes a file that somebody touched. One caller at a time hashes
-// one file, and the others find it sealed.
-func (c *Cache) checkUnsealed(d manifest.Digest, f *os.File, path string) error {
-	_, err, _ := c.checks.Do(d.String(), func() (any, error) {
-		err := hashFile(d, f)
-		switch {
-		case err == nil:
-			c.log.Debug("blobcache: a file without seal is right; sealing it", "digest", d)
-			if err := seal(f); err != nil {
-				return nil, fmt.Errorf("sealing %s: %w", path, err)
-			}
-			return nil, nil
-		case errors.Is(err, manifest.ErrMismatch):
-			c.quarantine(d, path, "the file was changed by somebody")
-			return nil, fmt.Errorf("%s is damaged: %w", path, os.ErrNotExist)
-		}
+// checkUnsealed hashes a file that somebody touched, and returns what it is like
+// when it is right and sealed. One caller at a time hashes one file, and the others
+// find it sealed.
+func (c *Cache) checkUnsealed(d manifest.Digest, f *os.File, path string) (os.FileInfo, error) {
+	_, err, _ := c.checks.Do(d.String(), func() (any, error) { return nil, c.reseal(d, f, path) })
+	if err != nil {
 		return nil, err
-	})
-	if err == nil {
-		if fi, serr := f.Stat(); serr == nil && sealed(fi) {
-			return nil
-		}
-		// f is not the file that was checked: it was replaced in between.
-		return fmt.Errorf("%s was replaced while it was opened: %w", path, os.ErrNotExist)
 	}
-	return err
+	if fi, err := f.Stat(); err == nil && sealed(fi) {
+		return fi, nil
+	}
+	// f is not the file that was checked, or somebody is at it right now.
+	return nil, fmt.Errorf("%s was changed while it was opened: %w", path, os.ErrNotExist)
+}
+
+// reseal hashes f and seals it if it is right, else puts it in quarantine. What is
+// done to it behind the hash must not get the seal: so it is looked at before and
+// after.
+func (c *Cache) reseal(d manifest.Digest, f *os.File, path string) error {
+	before, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	err = hashFile(d, f)
+	if errors.Is(err, manifest.ErrMismatch) {
+		c.quarantine(d, f, path, "the file was changed by somebody")
+		return fmt.Errorf("%s is damaged: %w", path, os.ErrNotExist)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(sealMode); err != nil {
+		return fmt.Errorf("sealing %s: %w", path, err)
+	}
+	after, err := f.Stat() // right before the time of the seal hides every change
+	if err != nil {
+		return err
+	}
+	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return fmt.Errorf("%s was changed while it was hashed: %w", path, os.ErrNotExist)
+	}
+	if err := seal(f); err != nil {
+		return fmt.Errorf("sealing %s: %w", path, err)
+	}
+	if after, err = f.Stat(); err != nil || after.Size() != before.Size() {
+		c.quarantine(d, f, path, "the file was changed by somebody")
+		return fmt.Errorf("%s is damaged: %w", path, os.ErrNotExist)
+	}
+	c.log.Debug("blobcache: a file without seal is right; sealed it", "digest", d)
+	return nil
 }
 
 // hashFile reads all of f and returns an error that wraps manifest.ErrMismatch if
@@ -120,8 +143,13 @@ func hashFile(d manifest.Digest, f *os.File) error {
 }
 
 // quarantine takes a wrong file out of the way. It is kept, so that a person can
-// see what happened to it, until its room is needed.
-func (c *Cache) quarantine(d manifest.Digest, path, why string) {
+// see what happened to it, until its room is needed. f is the file that was found
+// wrong, if it was opened: another one may have its name by now.
+func (c *Cache) quarantine(d manifest.Digest, f *os.File, path, why string) {
+	defer c.places.lock(d)()
+	if f != nil && !stillThere(f, path) {
+		return
+	}
 	c.log.Warn("blobcache: damaged file", "digest", d, "why", why)
 	c.stats.damaged.Add(1)
 	c.memory.remove(d)
@@ -133,7 +161,7 @@ func (c *Cache) quarantine(d manifest.Digest, path, why string) {
 		return
 	}
 	blocks := freed
-	if fi, err := os.Stat(to); err == nil {
+	if fi, err := os.Lstat(to); err == nil {
 		blocks = blocksOf(fi)
 	}
 	c.ledger.add(blocks - freed)

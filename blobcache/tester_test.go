@@ -181,6 +181,13 @@ func (h *tester) wantLedgerRight() {
 	}
 }
 
+// windowsFree is the memory that no pass has.
+func (h *tester) windowsFree() int64 {
+	h.windows.mu.Lock()
+	defer h.windows.mu.Unlock()
+	return h.windows.free
+}
+
 // origin is a source in memory, with faults.
 type origin struct {
 	name     string

@@ -17,8 +17,9 @@ type windows struct {
 }
 
 // take returns n bytes of the memory, or what there is if that is enough for a
-// window; it waits for that much for a while.
-func (w *windows) take(ctx context.Context, n int64) (int64, error) {
+// window. reclaim gives back some that is not needed much, if there is any; beyond
+// that take waits for a while.
+func (w *windows) take(ctx context.Context, n int64, reclaim func() bool) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, windowWait)
 	defer cancel()
 	for {
@@ -30,6 +31,9 @@ func (w *windows) take(ctx context.Context, n int64) (int64, error) {
 		}
 		freed := w.freed
 		w.mu.Unlock()
+		if reclaim() {
+			continue
+		}
 		select {
 		case <-freed:
 		case <-ctx.Done():

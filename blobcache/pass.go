@@ -245,6 +245,8 @@ func (p *pass) stream() error {
 			}
 			p.c.clear(p.digest)
 			return nil
+		case errors.Is(err, errEndless):
+			return err
 		}
 		p.opener.strike(a.by, p.hi-start, err)
 		if err := p.opener.stuck(); err != nil {
@@ -252,6 +254,10 @@ func (p *pass) stream() error {
 		}
 	}
 }
+
+// errEndless ends a blob of which nobody says how long it is, and which has become
+// longer than the whole cache: no client should be left with a body that never ends.
+var errEndless = errors.New("longer than the cache, and no source says how long")
 
 // adopt takes the size that a source said, -1 for none. It reports false if another
 // one was said before, or more bytes than that have come.
@@ -285,8 +291,12 @@ func (p *pass) pump(a answer, h io.Writer) error {
 		if p.size >= 0 {
 			left = min(left, p.size-p.hi)
 		}
+		endless := p.size < 0 && p.hi > p.c.opt.Budget
 		p.begin()
 		p.mu.Unlock()
+		if endless {
+			return errEndless
+		}
 		if left == 0 {
 			return nil
 		}

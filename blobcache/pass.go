@@ -257,7 +257,7 @@ func (p *pass) stream() error {
 
 // errEndless ends a blob of which nobody says how long it is, and which has become
 // longer than the whole cache: no client should be left with a body that never ends.
-var errEndless = errors.New("longer than the cache, and no source says how long")
+var errEndless = fmt.Errorf("%w: it is longer than the cache, and no source says how long", manifest.ErrMismatch)
 
 // adopt takes the size that a source said, -1 for none. It reports false if another
 // one was said before, or more bytes than that have come.

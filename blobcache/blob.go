@@ -102,6 +102,7 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 	case b.fill == nil && b.pass == nil:
 		return copyFrom(w, b.file, off, clip(end, b.size))
 	case b.pass == nil:
+		first := off
 		var err error
 		if off, err = b.copyFill(ctx, w, off, end); !errors.Is(err, errStorage) {
 			return err
@@ -111,6 +112,7 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 		if b.pass, err = b.c.joinPass(ctx, b); err != nil {
 			return err
 		}
+		return b.handOver(ctx, w, first, off, end)
 	}
 	return b.pass.copyTo(ctx, b, w, off, end)
 }

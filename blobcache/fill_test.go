@@ -523,3 +523,51 @@ func TestFillOfAnotherRepositoryFailsForItAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestWrongBytesOfAFillAreNotCompletedByAPass has a source send wrong bytes until
+// the disk is full, and right ones when the blob passes through.
+func TestWrongBytesOfAFillAreNotCompletedByAPass(t *testing.T) {
+	for name, wrong := range map[string]func(*origin){
+		"a byte": func(o *origin) { o.wrong, o.noSize = 17, true },
+		"none":   func(o *origin) { o.noSize = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, o := newTester(t, Options{Budget: 12 * mib}), newOrigin(20*mib, 91)
+			want := h.want(o, 0)
+			want.Size = -1 // so that the disk's end is found only when it is there
+			right, healed := o.bytes, make(chan struct{})
+			o.with(wrong)
+			o.pace = func(off int64) {
+				if off >= 4*mib {
+					<-healed // by the client's first byte
+				}
+			}
+			b, err := h.Get(t.Context(), o.digest, want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			got := &healer{heal: sync.OnceFunc(func() {
+				o.with(func(o *origin) { o.wrong, o.bytes, o.noSize = -1, right, false })
+				close(healed)
+			})}
+			err = b.CopyRange(t.Context(), got, 0, -1)
+			if name == "none" {
+				h.wantRight(o, got.buf.Bytes(), err)
+			} else if err == nil {
+				t.Errorf("%d bytes came to a good end, right: %v", got.buf.Len(), bytes.Equal(got.buf.Bytes(), right))
+			}
+		})
+	}
+}
+
+// A healer is a client's buffer; the source is right again from its first byte on.
+type healer struct {
+	buf  bytes.Buffer // no embedding: its ReadFrom would go past Write
+	heal func()
+}
+
+func (h *healer) Write(p []byte) (int, error) {
+	h.heal()
+	return h.buf.Write(p)
+}

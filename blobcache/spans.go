@@ -61,14 +61,6 @@ func (s spans) gap(off, limit int64) span {
 	return span{off, limit}
 }
 
-// last is where the last span ends, 0 for the empty set.
-func (s spans) last() int64 {
-	if len(s) == 0 {
-		return 0
-	}
-	return s[len(s)-1].end
-}
-
 // sum is the number of bytes in the set.
 func (s spans) sum() (n int64) {
 	for _, sp := range s {

@@ -247,16 +247,6 @@ func (t *chronicle) object(repo *modelRepo, d manifest.Digest) (object, bool) {
 	return o, ok
 }
 
-// anywhere is object in any repository.
-func (t *chronicle) anywhere(d manifest.Digest) (object, bool) {
-	for _, repo := range t.repos {
-		if o, ok := t.object(repo, d); ok {
-			return o, true
-		}
-	}
-	return object{}, false
-}
-
 // drawRepo returns a repository that has something.
 func (t *chronicle) drawRepo(r *rand.Rand) *modelRepo {
 	t.mu.Lock()

@@ -282,3 +282,29 @@ func TestAShortOutageIsNotMistakenForALongOne(t *testing.T) {
 		}
 	})
 }
+
+// TestATagThatTheBucketLostIsWrittenAgain: another host saw the tag elsewhere for a
+// while, or a kill kept the tag from the bucket. This host sees it where it always was.
+func TestATagThatTheBucketLostIsWrittenAgain(t *testing.T) {
+	for name, later := range map[string]func(*world){
+		"after a while":   func(*world) { time.Sleep(storedTTL + time.Minute) },
+		"after a restart": func(w *world) { w.restart(); time.Sleep(2 * time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(w *world) {
+				im := w.hub.push(w.t, "library/app:v1", "one")
+				w.pull("library/app:v1", im)
+				synctest.Wait()
+				w.wantInBucket("library/app:v1", im)
+				other := w.hub.push(w.t, "library/other:v1", "two")
+				if err := w.bucket.PutTag(w.t.Context(), "docker.io/library/app", "v1", other.d); err != nil {
+					w.t.Fatal(err)
+				}
+				later(w)
+				w.mustGet("library/app:v1", im)
+				synctest.Wait()
+				w.wantInBucket("library/app:v1", im)
+			})
+		})
+	}
+}

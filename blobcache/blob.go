@@ -131,6 +131,8 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 // leaveDisk has b go on by passing through, because the disk failed under its fill.
 // What the client has had, [start, at), was never verified, and the pass verifies
 // only its own bytes: so they are compared, or a wrong beginning could end well.
+// Following the stream from start on also keeps all these clients in its window:
+// were each to go on at once, each would ask the source for a range of its own.
 func (b *Blob) leaveDisk(ctx context.Context, start, at int64) (err error) {
 	if b.pass, err = b.c.joinPass(ctx, b); err != nil {
 		return err

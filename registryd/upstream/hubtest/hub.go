@@ -193,8 +193,14 @@ func (h *Hub) setForbidden(repo string, yes bool) {
 }
 
 // Down refuses connections from now on, and closes those that are open: nobody
-// listens on the port any more. Up or Heal brings the hub back on the same one.
-func (h *Hub) Down() { h.main.stop() }
+// listens on the port any more, and nobody else gets it. Up or Heal brings the hub
+// back on the same one.
+func (h *Hub) Down() {
+	h.t.Helper()
+	if err := h.main.stop(); err != nil {
+		h.t.Fatalf("hubtest: going down: %v", err)
+	}
+}
 
 // Up ends Down.
 func (h *Hub) Up() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -233,6 +234,10 @@ func TestDownRefusesAndComesBackOnItsPort(t *testing.T) {
 	h.Down()
 	if f := fetch(t, "GET", h.URL+"/v2/"); f.err == nil || !strings.Contains(f.err.Error(), "refused") {
 		t.Fatalf("down: %d %v", f.status, f.err)
+	}
+	if l, err := net.Listen("tcp", h.Host); err == nil {
+		l.Close()
+		t.Fatal("another server got the port of a hub that is down")
 	}
 	h.Heal()
 	if f := fetch(t, "GET", h.URL+"/v2/"); f.status != 200 {

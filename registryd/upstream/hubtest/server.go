@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A server is one listening port that can be closed and opened again.
@@ -29,6 +31,7 @@ type server struct {
 	mu   sync.Mutex // guards what follows
 	http *http.Server
 	done chan struct{} // closed when http has stopped serving
+	held int           // keeps the port while the server is down; 0 while it is up
 }
 
 // serve starts a server on a free loopback port.
@@ -91,6 +94,7 @@ func (s *server) start() error {
 	if s.http != nil {
 		return nil
 	}
+	s.release()
 	l, err := net.Listen("tcp", s.host)
 	if err != nil {
 		return err
@@ -120,18 +124,36 @@ func (s *server) start() error {
 	return nil
 }
 
-func (s *server) stop() {
+// stop ends all connections and keeps the port, so that nobody else answers there.
+func (s *server) stop() error {
 	s.mu.Lock()
-	srv, done := s.http, s.done
-	s.http = nil
-	s.mu.Unlock()
-	if srv != nil {
-		srv.Close()
-		<-done
+	defer s.mu.Unlock()
+	if s.http == nil {
+		return nil
 	}
+	s.http.Close()
+	<-s.done
+	s.http = nil
+	fd, err := hold(s.host)
+	s.held = fd
+	return err
 }
 
-func (s *server) close() { s.stop() }
+// close ends the server and gives its port back.
+func (s *server) close() {
+	s.stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release()
+}
+
+// release is called with mu held.
+func (s *server) release() {
+	if s.held > 0 {
+		unix.Close(s.held)
+	}
+	s.held = 0
+}
 
 // An authority is a CA and one certificate that it signed, for 127.0.0.1, ::1 and
 // localhost.

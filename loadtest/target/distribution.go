@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"hostlocal/loadtest/child"
 )
 
 // distribution is the stock registry as its recipe for a mirror has it: proxy mode
@@ -32,10 +34,11 @@ var distribution = kind{
 		return says
 	},
 	prepare: func(dir string, o Options) (plan, error) {
-		registry, admin, err := freeAddresses()
+		at, err := child.FreeAddresses(2)
 		if err != nil {
 			return plan{}, err
 		}
+		registry, admin := at[0], at[1]
 		cache := filepath.Join(dir, "cache")
 		file := filepath.Join(dir, "config.yml")
 		if err := os.WriteFile(file, []byte(distributionConfig(registry, admin, cache, o)), 0o600); err != nil {

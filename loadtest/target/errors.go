@@ -6,9 +6,7 @@ import "errors"
 // because what a person does next differs.
 var (
 	ErrUnknown     = errors.New("unknown target")
-	ErrBinary      = errors.New("no binary")        // nothing to start
 	ErrRemote      = errors.New("not on this host") // and nobody allowed that
-	ErrStart       = errors.New("does not start")   // it ended, or did not answer in time
 	ErrUnreachable = errors.New("does not answer")  // a URL
 	ErrDied        = errors.New("ended by itself")  // in the middle
 	ErrUnable      = errors.New("cannot do this")   // the kind, with this scenario

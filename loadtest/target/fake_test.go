@@ -54,7 +54,7 @@ func parentMain() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(f.daemons[0].cmd.Process.Pid, f.dir)
+	fmt.Println(f.daemons[0].PID(), f.dir)
 	select {}
 }
 
@@ -90,7 +90,7 @@ func TestFleetIsStartedSampledAndGone(t *testing.T) {
 	}
 	w := f.Watch(time.Now())
 	all := w.Stop()
-	one, err := costOf(f.daemons[0].cmd.Process.Pid)
+	one, err := costOf(f.daemons[0].PID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestFleetIsStartedSampledAndGone(t *testing.T) {
 	if err := f.Err(); err != nil {
 		t.Error(err)
 	}
-	pids := []int{f.daemons[0].cmd.Process.Pid, f.daemons[1].cmd.Process.Pid}
+	pids := []int{f.daemons[0].PID(), f.daemons[1].PID()}
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}

@@ -27,9 +27,12 @@ type plan struct {
 // direct is the contender that is no cache: clients ask the upstream.
 const direct = "direct"
 
+// ourselves is the contender whose binary is this executable.
+const ourselves = "registryd"
+
 // kinds are the contenders by the name that --target gives them.
 var kinds = map[string]kind{
-	"registryd":    registryd,
+	ourselves:      registryd,
 	"distribution": distribution,
 	"zot":          zot,
 	"nginx":        nginx,

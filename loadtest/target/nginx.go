@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"hostlocal/loadtest/child"
 )
 
 // nginx is the one of the two below that is meant by the name alone: the files in
@@ -105,7 +107,7 @@ var nginxCommon = []string{"a worker for each CPU, sendfile, tcp_nopush, no log,
 // nginxPlan writes the configuration. The number of connections is what the
 // descriptors of a default Debian service allow it.
 func nginxPlan(dir, cache, head, server string) (plan, error) {
-	address, err := freeAddress()
+	at, err := child.FreeAddresses(1)
 	if err != nil {
 		return plan{}, err
 	}
@@ -127,10 +129,10 @@ http {
 %[5]s
   }
 }
-`, dir, user, address, head, server)
+`, dir, user, at[0], head, server)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return plan{}, err
 	}
-	return plan{args: []string{"-c", file, "-p", dir, "-e", "stderr"}, url: "http://" + address, cache: cache, gentle: true}, nil
+	return plan{args: []string{"-c", file, "-p", dir, "-e", "stderr"}, url: "http://" + at[0], cache: cache, gentle: true}, nil
 }

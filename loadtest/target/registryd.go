@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"hostlocal/loadtest/child"
 )
 
 // registryd is this daemon: the executable that runs the test, unless another was
@@ -31,10 +33,11 @@ var registryd = kind{
 		return says
 	},
 	prepare: func(dir string, o Options) (plan, error) {
-		registry, admin, err := freeAddresses()
+		at, err := child.FreeAddresses(2)
 		if err != nil {
 			return plan{}, err
 		}
+		registry, admin := at[0], at[1]
 		cache := filepath.Join(dir, "cache")
 		if err := fillCache(cache, o.Blobs); err != nil {
 			return plan{}, fmt.Errorf("putting %d blobs into the cache: %w", o.Blobs, err)

@@ -18,8 +18,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"hostlocal/loadtest"
+	"hostlocal/loadtest/child"
 )
 
 // Options say what a contender stands on. All but Upstream may be zero.
@@ -56,7 +58,8 @@ type Fleet struct {
 
 // A daemon is one process of a fleet and where it can be asked what it costs.
 type daemon struct {
-	*process
+	*child.Process
+	url      string
 	admin    string // URL before /metrics; "" if it has none
 	profiles bool   // the admin has /debug/pprof
 	cache    string // folder whose bytes are counted; "" is none
@@ -65,8 +68,8 @@ type daemon struct {
 }
 
 // Start brings a contender up and waits until each daemon answers. The name is a
-// kind of Kinds or a URL. The errors are ErrUnknown, ErrBinary, ErrRemote,
-// ErrStart and ErrUnreachable; nothing is left behind then. Close ends it.
+// kind of Kinds or a URL. The errors are ErrUnknown, ErrRemote, ErrUnreachable,
+// ErrUnable and those of package child; nothing is left behind then. Close ends it.
 func Start(ctx context.Context, name string, o Options) (*Fleet, error) {
 	if isURL(name) {
 		return reach(ctx, name, o.Remote)
@@ -83,7 +86,7 @@ func Start(ctx context.Context, name string, o Options) (*Fleet, error) {
 		f.Name, f.Version, f.Settings = direct, "", []string{"the upstream itself: nothing is between it and the clients"}
 		return f, nil
 	}
-	binary, err := findBinary(name, k.program, o.Binaries)
+	binary, err := binaryOf(name, k, o)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func Start(ctx context.Context, name string, o Options) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{Name: name, dir: dir, Settings: k.settings(o), Version: versionOf(ctx, binary, k.version)}
+	f := &Fleet{Name: name, dir: dir, Settings: k.settings(o), Version: child.Version(ctx, binary, k.version)}
 	if err := f.start(ctx, k, binary, o); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -124,18 +127,28 @@ func startDaemon(ctx context.Context, name string, k kind, binary, dir string, o
 		if err != nil {
 			return nil, err
 		}
-		p, err := startProcess(name, binary, dir, plan)
+		p, err := child.Start(child.Spec{Name: name, Binary: binary, Args: plan.args, Env: plan.env, Dir: dir, Gentle: plan.gentle})
 		if err != nil {
 			return nil, err
 		}
-		if err = p.answers(ctx, plan.url+"/v2/"); err == nil {
-			return &daemon{process: p, admin: plan.admin, profiles: plan.profiles, cache: plan.cache}, nil
+		if err = p.Answers(ctx, plan.url+"/v2/"); err == nil {
+			return &daemon{Process: p, url: plan.url, admin: plan.admin, profiles: plan.profiles, cache: plan.cache}, nil
 		}
-		taken := p.log.contains("address already in use")
-		if closing := p.stop(); closing != nil || !taken || try == attempts {
-			return nil, errors.Join(err, closing)
+		taken := p.Said(child.Taken)
+		p.Stop()
+		if !taken || try == attempts {
+			return nil, err
 		}
 	}
+}
+
+// binaryOf returns what is started: for registryd this executable, unless another
+// was given.
+func binaryOf(name string, k kind, o Options) (string, error) {
+	if name == ourselves && o.Binaries[name] == "" {
+		return os.Executable()
+	}
+	return child.Find(name, k.program, o.Binaries[name])
 }
 
 // Err says which daemon has ended though nobody stopped it, with the last lines of
@@ -143,8 +156,8 @@ func startDaemon(ctx context.Context, name string, k kind, binary, dir string, o
 func (f *Fleet) Err() error {
 	for i, d := range f.daemons {
 		select {
-		case <-d.ended:
-			return fmt.Errorf("%w: %s (daemon %d of %d) %s", ErrDied, f.Name, i+1, len(f.daemons), d.obituary())
+		case <-d.Ended():
+			return fmt.Errorf("%w: %s (daemon %d of %d) %s", ErrDied, f.Name, i+1, len(f.daemons), d.Obituary())
 		default:
 		}
 	}
@@ -161,7 +174,7 @@ func (f *Fleet) Died() <-chan struct{} {
 	one := make(chan struct{}, len(f.daemons))
 	for _, d := range f.daemons {
 		go func() { // ends with the daemon, for which Close waits
-			<-d.ended
+			<-d.Ended()
 			one <- struct{}{}
 		}()
 	}
@@ -172,15 +185,15 @@ func (f *Fleet) Died() <-chan struct{} {
 	return died
 }
 
-// Close stops the daemons and removes what they wrote. The error says what did not
-// want to go.
+// Close stops the daemons and removes what they wrote.
 func (f *Fleet) Close() error {
-	var failed []error
+	var all sync.WaitGroup
 	for _, d := range f.daemons {
-		failed = append(failed, d.stop())
+		all.Go(d.Stop)
 	}
-	if f.dir != "" {
-		failed = append(failed, os.RemoveAll(f.dir))
+	all.Wait()
+	if f.dir == "" {
+		return nil
 	}
-	return errors.Join(failed...)
+	return os.RemoveAll(f.dir)
 }

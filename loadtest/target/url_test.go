@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"hostlocal/loadtest/child"
 )
 
 func TestTargetsThatCannotBe(t *testing.T) {
@@ -58,8 +60,8 @@ func TestMissingBinarySaysHowToGetIt(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("REGISTRYD_TEST_BIN", t.TempDir())
 	for name, given := range map[string]map[string]string{"zot": nil, "distribution": {"distribution": "/nowhere/registry"}} {
-		if _, err := Start(t.Context(), name, Options{Binaries: given}); !errors.Is(err, ErrBinary) {
-			t.Errorf("%s: %v, want %v", name, err, ErrBinary)
+		if _, err := Start(t.Context(), name, Options{Binaries: given}); !errors.Is(err, child.ErrBinary) {
+			t.Errorf("%s: %v, want %v", name, err, child.ErrBinary)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (w *Watch) Stop() []loadtest.Usage {
 func (f *Fleet) sample(began time.Time) loadtest.Usage {
 	u := loadtest.Usage{At: time.Since(began)}
 	for _, d := range f.daemons {
-		c, err := costOf(d.cmd.Process.Pid)
+		c, err := costOf(d.PID())
 		if err != nil {
 			continue
 		}
@@ -87,7 +87,7 @@ func (f *Fleet) sample(began time.Time) loadtest.Usage {
 // CPU returns what all daemons have used since they began.
 func (f *Fleet) CPU() (sum time.Duration) {
 	for _, d := range f.daemons {
-		if c, err := costOf(d.cmd.Process.Pid); err == nil {
+		if c, err := costOf(d.PID()); err == nil {
 			sum += c.cpu
 		}
 	}

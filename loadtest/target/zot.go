@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"hostlocal/loadtest/child"
 )
 
 // zot is zot with its sync extension on demand, as its article on mirroring has
@@ -27,11 +29,11 @@ var zot = kind{
 		return says
 	},
 	prepare: func(dir string, o Options) (plan, error) {
-		registry, err := freeAddress()
+		at, err := child.FreeAddresses(1)
 		if err != nil {
 			return plan{}, err
 		}
-		cache := filepath.Join(dir, "cache")
+		registry, cache := at[0], filepath.Join(dir, "cache")
 		config, err := zotConfig(registry, cache, o)
 		if err != nil {
 			return plan{}, err

@@ -1,4 +1,4 @@
-package target
+package child
 
 import (
 	"bytes"
@@ -10,13 +10,11 @@ import (
 // of a Go program with its first goroutines fits.
 const tailBytes = 8 << 10
 
-// A tail keeps the end of what is written to it.
+// A tail keeps the end of what is written to it. The zero value is empty.
 type tail struct {
 	mu  sync.Mutex // guards buf
 	buf []byte
 }
-
-func newTail() *tail { return &tail{} }
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()

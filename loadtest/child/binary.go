@@ -1,4 +1,4 @@
-package target
+package child
 
 import (
 	"context"
@@ -10,19 +10,16 @@ import (
 	"time"
 )
 
-// findBinary returns the program of a kind: the one that was given, for registryd
-// this executable, else what PATH has, else what `testdeps build` has put into its
-// cache.
-func findBinary(name, program string, given map[string]string) (string, error) {
-	if path := given[name]; path != "" {
-		path, err := exec.LookPath(path)
+// Find returns the path of a program: what was given, else what PATH has, else what
+// `testdeps build` has put into its cache. name is what --bin calls it. The error
+// wraps ErrBinary and says how to get it.
+func Find(name, program, given string) (string, error) {
+	if given != "" {
+		path, err := exec.LookPath(given)
 		if err != nil {
 			return "", fmt.Errorf("%w for %s: %w", ErrBinary, name, err)
 		}
 		return filepath.Abs(path)
-	}
-	if name == "registryd" {
-		return os.Executable()
 	}
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", testCache()) {
 		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
@@ -34,8 +31,10 @@ func findBinary(name, program string, given map[string]string) (string, error) {
 
 // remedy says how to get a program.
 var remedy = map[string]string{
-	"registry": ", or build it: go run ./cmd/testdeps build registry",
-	"nginx":    ", or install it: apt-get install nginx-light",
+	"registry":  ", or build it: go run ./cmd/testdeps build registry",
+	"minio":     ", or build it: go run ./cmd/testdeps build minio",
+	"versitygw": ", or build it: go run ./cmd/testdeps build versitygw",
+	"nginx":     ", or install it: apt-get install nginx-light",
 }
 
 // testCache is where cmd/testdeps keeps the servers that it builds; the same
@@ -58,9 +57,9 @@ func testCache() string {
 // versionLimit bounds how long a binary may take to say its version.
 const versionLimit = 10 * time.Second
 
-// versionOf returns the first line of what the binary says of itself, or "unknown":
+// Version returns the first line of what the binary says of itself, or "unknown":
 // a version is worth a column in a report, not a failure.
-func versionOf(ctx context.Context, binary string, args []string) string {
+func Version(ctx context.Context, binary string, args []string) string {
 	ctx, cancel := context.WithTimeout(ctx, versionLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)

@@ -1,0 +1,181 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"slices"
+	"strings"
+
+	"hostlocal/loadtest"
+)
+
+// A series of points in time, of one contender: seconds and a value.
+type track struct {
+	name   string
+	index  int
+	points []point
+}
+
+// trackPoints bounds the points of a line; of those that fall together the
+// greatest is drawn, because peaks are what a limit is about.
+const trackPoints = 240
+
+// timeFigures are what happened over time in each contender's typical round.
+func timeFigures(cs []loadtest.Contender) []figure {
+	type chart struct {
+		title, note string
+		kind        kind
+		of          func(*loadtest.Measurement) []point
+	}
+	charts := []chart{
+		{"Pulls done", "", count, pullsDone},
+		{"Bytes to clients, per second", "Each pull's bytes are spread evenly over its time.", rate, bytesPerSecond},
+		{"CPU, in cores", "", number, coresUsed},
+		{"Memory (RSS)", "", bytes, usage(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
+		{"Open descriptors", "", count, usage(func(u loadtest.Usage) float64 { return float64(u.Descriptors) })},
+		{"Goroutines", "Of contenders that say so.", count, usage(func(u loadtest.Usage) float64 { return float64(u.Goroutines) })},
+		{"Disk", "Allocated under the cache's folder.", bytes, usage(func(u loadtest.Usage) float64 { return float64(u.Disk) })},
+	}
+	var figures []figure
+	for _, ch := range charts {
+		var tracks []track
+		for i, c := range cs {
+			if m := typicalRound(c); m != nil {
+				if points := ch.of(m); len(points) > 1 {
+					tracks = append(tracks, track{c.Name, i, points})
+				}
+			}
+		}
+		if len(tracks) > 0 {
+			figures = append(figures, figure{Title: ch.title, Note: ch.note, Narrow: timeline(ch.title, ch.kind, tracks)})
+		}
+	}
+	return figures
+}
+
+func timeline(title string, k kind, tracks []track) template.HTML {
+	last, most := 0.0, 0.0
+	var said []string
+	for _, t := range tracks {
+		peak := 0.0
+		for _, p := range t.points {
+			last, peak = max(last, p.x), max(peak, p.y)
+		}
+		most = max(most, peak)
+		said = append(said, fmt.Sprintf("%s: up to %s", t.name, format(peak, k)))
+	}
+	p := newPlot(narrowWidth, narrowHeight-20, title+" over time", strings.Join(said, "; "), 2)
+	p.x = exactScale(last, p.left, p.right)
+	p.y = linearScale(most, p.bottom, p.top)
+	if k == bytes || k == rate {
+		p.y = byteScale(most, p.bottom, p.top, k)
+	}
+	p.rows(4, func(v float64) string { return tickText(v, k) })
+	p.columns(p.x.ticks(4), func(v float64) string { return tickText(v, seconds) })
+	for _, t := range tracks {
+		points := make([]point, len(t.points))
+		for i, at := range t.points {
+			points[i] = point{p.x.at(at.x), p.y.at(at.y)}
+		}
+		p.path("line s"+seriesClass(t.index), polyline(points), "")
+	}
+	// Names last, so that no line runs through one. A line is named where it ends.
+	for _, t := range tracks {
+		end := t.points[len(t.points)-1]
+		x, y := p.x.at(end.x), p.y.at(end.y)
+		p.shape(t.index, x, y, 3.5, t.name+": "+format(end.y, k).String()+" at the end")
+		if len(tracks) > 1 {
+			p.labels.put(x, y, "label t"+seriesClass(t.index), cut(t.name, 16))
+		}
+	}
+	return p.done()
+}
+
+// thinTrack keeps the greatest of the points that fall into one slot, and the last.
+func thinTrack(points []point) []point {
+	points = slices.DeleteFunc(points, func(p point) bool { return !finite(p.x) || !finite(p.y) || p.x < 0 })
+	if len(points) <= trackPoints {
+		return points
+	}
+	last := points[len(points)-1]
+	kept := make([]point, 0, trackPoints)
+	for i := range trackPoints - 1 {
+		slot := points[i*len(points)/trackPoints : (i+1)*len(points)/trackPoints]
+		kept = append(kept, slices.MaxFunc(slot, func(a, b point) int { return int(math.Copysign(1, a.y-b.y)) }))
+	}
+	return append(kept, last)
+}
+
+func pullsDone(m *loadtest.Measurement) []point {
+	var ends []float64
+	for _, p := range m.Pulls {
+		if p.Failure == "" {
+			ends = append(ends, p.End.Seconds())
+		}
+	}
+	slices.Sort(ends)
+	points := []point{{0, 0}}
+	for i, e := range ends {
+		points = append(points, point{e, float64(i + 1)})
+	}
+	return thinTrack(points)
+}
+
+// bytesPerSecond spreads each pull over the slots that it took part in.
+func bytesPerSecond(m *loadtest.Measurement) []point {
+	end := 0.0
+	for _, p := range m.Pulls {
+		end = max(end, p.End.Seconds())
+	}
+	if end <= 0 {
+		return nil
+	}
+	const slots = 100
+	var sums [slots]float64
+	slot := end / slots
+	for _, p := range m.Pulls {
+		from, to := max(p.Start.Seconds(), 0), p.End.Seconds()
+		if p.Bytes <= 0 || to <= from {
+			continue
+		}
+		each := float64(p.Bytes) / (to - from)
+		for i := min(int(from/slot), slots-1); i < slots && float64(i)*slot < to; i++ {
+			overlap := min(to, float64(i+1)*slot) - max(from, float64(i)*slot)
+			sums[i] += each * max(overlap, 0)
+		}
+	}
+	var points []point
+	for i, s := range sums {
+		points = append(points, point{(float64(i) + .5) * slot, s / slot})
+	}
+	return points
+}
+
+// coresUsed is the slope of the CPU time.
+func coresUsed(m *loadtest.Measurement) []point {
+	var points []point
+	for i := 1; i < len(m.Usage); i++ {
+		a, b := m.Usage[i-1], m.Usage[i]
+		if d := (b.At - a.At).Seconds(); d > 0 {
+			points = append(points, point{b.At.Seconds(), max((b.CPU-a.CPU).Seconds()/d, 0)})
+		}
+	}
+	return thinTrack(points)
+}
+
+func usage(of func(loadtest.Usage) float64) func(*loadtest.Measurement) []point {
+	return func(m *loadtest.Measurement) []point {
+		var points []point
+		some := false
+		for _, u := range m.Usage {
+			v := of(u)
+			some = some || v > 0
+			points = append(points, point{u.At.Seconds(), v})
+		}
+		if !some {
+			return nil
+		}
+		return thinTrack(points)
+	}
+}

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"registryd/upstream/hubtest": {"loadtest/hub", "manifest"},
 	"systemd":                    {},
 	"loadtest":                   {"manifest"},
-	"loadtest/images":            {"loadtest", "loadtest/hub", "manifest"},
+	"loadtest/images":            {"loadtest", "loadtest/hub", "loadtest/line", "manifest"},
 	"loadtest/line":              {},
 	"loadtest/hub":               {"loadtest/line", "manifest"},
 	"loadtest/bucket":            {"loadtest/line"},

@@ -259,8 +259,10 @@ func (x *exchange) read(limit int64, sink func([]byte), layer bool) error {
 	source := x.Header.Get("X-Registryd-Source")
 	err := x.stream(limit, c.pace.step(), sink, func(n int) error {
 		x.body += int64(n)
-		c.bytes.Add(int64(n))
-		c.received.Add(int64(n))
+		if x.result.kind != "token" { // which is not content
+			c.bytes.Add(int64(n))
+			c.received.Add(int64(n))
+		}
 		if layer && c.leave.Load() != stays && c.leave.Add(-int64(n)) <= 0 {
 			c.cancel(errLeft)
 			return errLeft

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -197,6 +195,3 @@ func cut(w http.ResponseWriter) {
 		c.Close()
 	}
 }
-
-var _ = fmt.Sprint
-var _ = strconv.Itoa

@@ -94,7 +94,7 @@ func (r *recorder) result(x result) {
 	t.Codes[strconv.Itoa(x.code)]++
 	t.Bytes += x.in
 	t.latency.Add(x.latency)
-	if x.in > 0 {
+	if x.in > 0 && x.kind != "token" {
 		r.sources[x.source] += x.in
 	}
 	if r.encode == nil || r.lost != nil {

@@ -58,10 +58,12 @@ type event struct {
 	fault Fault
 }
 
-// Play lets faults happen, counted from now. Stop ends those that are at work, waits
-// until they have ended and returns what went wrong with turning s off and on; it is
-// to be called once. S may be nil where nothing goes down.
+// Play lets faults happen, counted from now; those at 0 have begun when it returns.
+// Stop ends those that are at work, waits until they have ended and returns what went
+// wrong with turning s off and on; it is to be called once. S may be nil where
+// nothing goes down.
 func (l *Line) Play(faults []Fault, s Switch) (stop func() error, err error) {
+	p := &player{line: l, servers: s, began: time.Now()}
 	var events []event
 	for i, f := range faults {
 		if err := f.Check(); err != nil {
@@ -73,58 +75,66 @@ func (l *Line) Play(faults []Fault, s Switch) (stop func() error, err error) {
 		}
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
+	for len(events) > 0 && events[0].at == 0 {
+		p.happen(events[0])
+		events = events[1:]
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	began := time.Now()
-	go func() { done <- l.play(ctx, began, events, s) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.play(ctx, events)
+	}()
 	return func() error {
 		cancel()
-		return <-done
+		<-done
+		return p.failed
 	}, nil
 }
 
-func (l *Line) play(ctx context.Context, began time.Time, events []event, s Switch) (failed error) {
-	down := 0
-	turn := func(by int) {
-		was := down
-		down += by
-		var err error
-		switch {
-		case s == nil:
-		case was == 0 && down > 0:
-			err = s.Down()
-		case was > 0 && down == 0:
-			err = s.Up()
-		}
-		failed = cmp.Or(failed, err)
-	}
-	var active []Fault
-	end := func(f Fault) {
-		if f.Kind == Down {
-			turn(-1)
-		}
-		l.end(f)
-	}
+// A player carries faults out: its Play's caller first, then one goroutine.
+type player struct {
+	line    *Line
+	servers Switch
+	began   time.Time
+	active  []Fault
+	down    int // how many of active are Down
+	failed  error
+}
+
+func (p *player) play(ctx context.Context, events []event) {
 	for _, e := range events {
-		if Sleep(ctx, e.at-time.Since(began)) != nil {
+		if Sleep(ctx, e.at-time.Since(p.began)) != nil {
 			break
 		}
-		if !e.begin {
-			if i := slices.Index(active, e.fault); i >= 0 {
-				active = slices.Delete(active, i, i+1)
-				end(e.fault)
-			}
-			continue
-		}
-		active = append(active, e.fault)
-		if e.fault.Kind == Down {
-			turn(1)
-		}
-		l.begin(e.fault)
+		p.happen(e)
 	}
 	<-ctx.Done()
-	for _, f := range active {
-		end(f)
+	for len(p.active) > 0 {
+		p.happen(event{fault: p.active[0]})
 	}
-	return failed
+}
+
+func (p *player) happen(e event) {
+	by := 1
+	if e.begin {
+		p.active = append(p.active, e.fault)
+		p.line.begin(e.fault)
+	} else {
+		by = -1
+		i := slices.Index(p.active, e.fault)
+		p.active = slices.Delete(p.active, i, i+1)
+		p.line.end(e.fault)
+	}
+	if e.fault.Kind != Down || p.servers == nil {
+		return
+	}
+	was := p.down
+	p.down += by
+	switch {
+	case was == 0:
+		p.failed = cmp.Or(p.failed, p.servers.Down())
+	case p.down == 0:
+		p.failed = cmp.Or(p.failed, p.servers.Up())
+	}
 }

@@ -16,7 +16,7 @@ var ErrScenario = errors.New("not a scenario")
 // person everything there is to correct.
 type problems struct {
 	source string
-	lines  map[string]int // where each key stands, by its path: "images.layers[2]"
+	lines  map[string]int  // where each key stands, by its path: "images.layers[2]"
 	bad    map[string]bool // keys that have a problem already; the first says it
 	list   []problem
 }

@@ -16,7 +16,8 @@ var ErrScenario = errors.New("not a scenario")
 // person everything there is to correct.
 type problems struct {
 	source string
-	lines  map[string]int // where each key stands, by its path: "images.layers[2]"
+	lines  map[string]int  // where each key stands, by its path: "images.layers[2]"
+	bad    map[string]bool // keys that have a problem already; the first says it
 	list   []problem
 }
 
@@ -37,6 +38,13 @@ func (p *problems) add(key, format string, args ...any) {
 		p.at(0, "%s", text)
 		return
 	}
+	if p.bad[key] {
+		return
+	}
+	if p.bad == nil {
+		p.bad = map[string]bool{}
+	}
+	p.bad[key] = true
 	where := key // a key that is not written is missing in the one around it
 	for p.lines[where] == 0 && strings.Contains(where, ".") {
 		where = where[:strings.LastIndex(where, ".")]

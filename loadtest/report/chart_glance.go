@@ -58,7 +58,7 @@ func bars(title string, cs []loadtest.Contender, col column) template.HTML {
 		s := overRounds(c, col)
 		p.text(0, y+14, "label t"+seriesClass(i), "start", cut(c.Name, 22))
 		value := valueText(s.median, col)
-		if ratio := ratioTo(cs[0], c, col); i > 0 && ratio.rounds > 0 {
+		if ratio := ratioTo(cs[0], c, col); i > 0 && ratio.rounds > 0 && col.name != "amplification" {
 			value += "  ·  " + times(ratio.median)
 		}
 		p.text(narrowWidth-2, y+14, "value", "end", value)
@@ -72,7 +72,7 @@ func bars(title string, cs []loadtest.Contender, col column) template.HTML {
 		}
 		for n := range min(len(c.Rounds), 30) {
 			if v := col.of(&c.Rounds[n]); finite(v) {
-				p.shape(0, x.at(v), y+25.5, 2.6, fmt.Sprintf("round %d: %s", n+1, valueText(v, col)))
+				p.dot(x.at(v), y+25.5, fmt.Sprintf("round %d: %s", n+1, valueText(v, col)))
 			}
 		}
 	}

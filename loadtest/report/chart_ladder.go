@@ -67,12 +67,15 @@ func ladder(title string, l loadtest.Ladder, k kind, tracks []track) template.HT
 	}
 	p := newPlot(narrowWidth, narrowHeight, title, strings.Join(said, "; "), 2)
 	p.right = narrowWidth - 16
-	p.x = scale{min: first, max: max(last, first*1.01), log: true, from: p.left + 46, to: p.right}
+	p.x = scale{min: first, max: max(last, first*1.01), log: true, from: p.left + axisRoom, to: p.right}
 	switch {
 	case least > 0 && most/least > tooWide:
 		p.y = logScale(least, most, p.bottom, p.top)
+		p.y.binary = k == bytes
 	case k == bytes:
 		p.y = byteScale(most, p.bottom, p.top, k)
+	case k == count:
+		p.y = countScale(most, p.bottom, p.top)
 	default:
 		p.y = linearScale(most, p.bottom, p.top)
 	}
@@ -89,7 +92,7 @@ func ladder(title string, l loadtest.Ladder, k kind, tracks []track) template.HT
 			p.shape(t.index, at.x, at.y, 3.5, fmt.Sprintf("%s, %s: %s", t.name, stepName(l, int64(t.points[i].x)), format(t.points[i].y, k)))
 		}
 	}
-	for _, t := range tracks {
+	for _, t := range topDown(tracks) {
 		end := t.points[len(t.points)-1]
 		text := format(end.y, k).String()
 		if len(tracks) > 1 {
@@ -105,7 +108,11 @@ func stepName(l loadtest.Ladder, v int64) string {
 	if ofBytes(l) {
 		return inBytes(v)
 	}
-	return inCount(int(v)) + " " + cut(l.Of, 24)
+	of := cut(l.Of, 24)
+	if v == 1 {
+		of = strings.TrimSuffix(of, "s")
+	}
+	return inCount(int(v)) + " " + of
 }
 
 // stepShort is a step on an axis.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"math"
@@ -46,6 +47,17 @@ func (c curve) at(q float64) float64 {
 
 func (c curve) max() float64 { return c.sorted[len(c.sorted)-1] }
 
+// label names a curve where it ends, at its slowest.
+func (c curve) label() string { return cut(c.name, 18) + " " + format(c.max(), seconds).String() }
+
+func labelWidth(cs []curve) float64 {
+	widest := 0.0
+	for _, c := range cs {
+		widest = max(widest, textWidth(c.label()))
+	}
+	return widest
+}
+
 // nines is where a quantile stands on the axis: 0.9 at 1, 0.99 at 2, so that the
 // tail, which is what a deploy waits for, gets as much room as the rest.
 func nines(q float64) float64 { return -math.Log10(1 - q) }
@@ -73,8 +85,8 @@ func quantileFigure(title, note string, cs []curve) (figure, bool) {
 	}
 	return draw(title, note, func(w, h float64) template.HTML {
 		p := newPlot(w, h, title, strings.Join(said, "; "), 0)
-		p.right = w - min(w*0.28, 150)
-		p.x = scale{min: 0, max: max(1, math.Log10(float64(pulls))), from: p.left, to: p.right}
+		p.right = w - min(0.42*w, 16+labelWidth(cs))
+		p.x = scale{min: 0, max: max(1, math.Log10(float64(pulls))), from: p.left + axisRoom, to: p.right}
 		p.y = fitScale(least, most, p.bottom, p.top)
 		p.rows(5, func(v float64) string { return tickText(v, seconds) })
 		var ticks []float64
@@ -90,7 +102,7 @@ func quantileFigure(title, note string, cs []curve) (figure, bool) {
 			}
 			return "p" + trimZeros(fmt.Sprintf("%.4f", 100*q))
 		})
-		for _, c := range cs {
+		for _, c := range slices.SortedStableFunc(slices.Values(cs), func(a, b curve) int { return cmp.Compare(b.max(), a.max()) }) {
 			p.curve(c)
 		}
 		return p.done()
@@ -112,7 +124,7 @@ func (p *plot) curve(c curve) {
 	last := points[len(points)-1]
 	p.path("line s"+seriesClass(c.index), polyline(points), "")
 	p.shape(c.index, last.x, last.y, 4.5, c.name+": slowest "+format(c.max(), seconds).String())
-	p.labels.put(last.x, last.y, "label t"+seriesClass(c.index), cut(c.name, 18)+" "+format(c.max(), seconds).String())
+	p.labels.put(last.x, last.y, "label t"+seriesClass(c.index), c.label())
 }
 
 // pullWait takes pulls that went well: a failed one waited for nothing.

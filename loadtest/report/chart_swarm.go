@@ -17,29 +17,33 @@ const maxMarks = 1000
 
 // swarms draw each contender's pulls as one line each, from when it was due until
 // it was done, the earliest on top: the area is what the clients waited.
-func swarms(cs []loadtest.Contender) []figure {
+func swarms(cs []loadtest.Contender) (figures []figure) {
 	last := latestEnd(cs)
 	if last <= 0 {
 		return nil
 	}
-	var figures []figure
 	for i, c := range cs {
 		m := typicalRound(c)
 		if m == nil || len(m.Pulls) == 0 {
 			continue
 		}
 		pulls, every := thinPulls(m.Pulls, maxMarks/len(cs))
-		note := fmt.Sprintf("%s, each a line from when it was due until it was done.", plural(len(m.Pulls), "pull", "pulls"))
+		note := plural(len(m.Pulls), "pull", "pulls")
 		if every > 1 {
-			note = fmt.Sprintf("%s; one in about %s is drawn.", plural(len(m.Pulls), "pull", "pulls"), inCount(every))
+			note += fmt.Sprintf(", one in %s drawn", inCount(every))
 		}
 		if n := failedPulls(m); n > 0 {
-			note += fmt.Sprintf(" %s failed, dashed and with a cross.", inCount(n))
+			note += fmt.Sprintf(", %s failed (dashed, with a cross)", inCount(n))
 		}
-		render := func(w, h float64) template.HTML { return swarm(w, h, i, c.Name, note, pulls, last) }
+		render := func(w, h float64) template.HTML {
+			return swarm(w, min(h, float64(len(pulls))*26+40), i, c.Name, note, pulls, last)
+		}
 		f := figure{Title: c.Name, Note: note, Narrow: render(narrowWidth, narrowHeight)}
-		if len(cs) == 1 {
+		switch len(cs) {
+		case 1:
 			f.Wide = render(wideWidth, wideHeight)
+		case 2, 4: // two columns
+			f.Wide = render(wideWidth/2-15, narrowHeight)
 		}
 		figures = append(figures, f)
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"math"
@@ -54,22 +55,39 @@ func timeFigures(cs []loadtest.Contender) []figure {
 	return figures
 }
 
+// peak is the last of the highest points, where a line is named: most of what is
+// drawn over time ends at nothing.
+func (t track) peak() point {
+	best := t.points[0]
+	for _, p := range t.points {
+		if p.y >= best.y {
+			best = p
+		}
+	}
+	return best
+}
+
+// topDown orders tracks by their peaks, the highest first, so that its name goes
+// above it and the others' below theirs.
+func topDown(tracks []track) []track {
+	return slices.SortedStableFunc(slices.Values(tracks), func(a, b track) int { return cmp.Compare(b.peak().y, a.peak().y) })
+}
+
 func timeline(title string, k kind, tracks []track) template.HTML {
 	last, most := 0.0, 0.0
 	var said []string
 	for _, t := range tracks {
-		peak := 0.0
-		for _, p := range t.points {
-			last, peak = max(last, p.x), max(peak, p.y)
-		}
-		most = max(most, peak)
-		said = append(said, fmt.Sprintf("%s: up to %s", t.name, format(peak, k)))
+		last, most = max(last, t.points[len(t.points)-1].x), max(most, t.peak().y)
+		said = append(said, fmt.Sprintf("%s: up to %s", t.name, format(t.peak().y, k)))
 	}
 	p := newPlot(narrowWidth, narrowHeight-20, title+" over time", strings.Join(said, "; "), 2)
-	p.x = exactScale(last, p.left, p.right)
+	p.x = exactScale(last, p.left+axisRoom, p.right)
 	p.y = linearScale(most, p.bottom, p.top)
-	if k == bytes || k == rate {
+	switch k {
+	case bytes, rate:
 		p.y = byteScale(most, p.bottom, p.top, k)
+	case count:
+		p.y = countScale(most, p.bottom, p.top)
 	}
 	p.rows(4, func(v float64) string { return tickText(v, k) })
 	p.columns(p.x.ticks(4), func(v float64) string { return tickText(v, seconds) })
@@ -80,11 +98,11 @@ func timeline(title string, k kind, tracks []track) template.HTML {
 		}
 		p.path("line s"+seriesClass(t.index), polyline(points), "")
 	}
-	// Names last, so that no line runs through one. A line is named where it ends.
-	for _, t := range tracks {
-		end := t.points[len(t.points)-1]
-		x, y := p.x.at(end.x), p.y.at(end.y)
-		p.shape(t.index, x, y, 3.5, t.name+": "+format(end.y, k).String()+" at the end")
+	// Names last, so that no line runs through one.
+	for _, t := range topDown(tracks) {
+		peak := t.peak()
+		x, y := p.x.at(peak.x), p.y.at(peak.y)
+		p.shape(t.index, x, y, 3.5, fmt.Sprintf("%s: %s at %s", t.name, format(peak.y, k), format(peak.x, seconds)))
 		if len(tracks) > 1 {
 			p.labels.put(x, y, "label t"+seriesClass(t.index), cut(t.name, 16))
 		}
@@ -117,7 +135,7 @@ func pullsDone(m *loadtest.Measurement) []point {
 	slices.Sort(ends)
 	points := []point{{0, 0}}
 	for i, e := range ends {
-		points = append(points, point{e, float64(i + 1)})
+		points = append(points, point{e, float64(i)}, point{e, float64(i + 1)})
 	}
 	return thinTrack(points)
 }

@@ -41,10 +41,10 @@ var columns = slices.Concat(
 		{"upstream_bytes", "sent by the upstream", "Bytes", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Upstream.Sent) }},
 		{"amplification", "upstream bytes for each byte wanted", "Bytes", number, func(m *loadtest.Measurement) float64 { return m.Amplification() }},
 		{"upstream_requests", "to the upstream", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return total(m.Upstream.Requests) }},
-		{"upstream_refused", "refused by the upstream, as told", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return float64(m.Upstream.Refused) }},
+		{"upstream_refused", "refused by the upstream, as told", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return refusals(m.Upstream) }},
 		{"bucket_requests", "to the bucket", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return total(m.Bucket.Requests) }},
-		{"bucket_sent", "bytes sent by the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Bucket.Sent) }},
-		{"bucket_received", "bytes put into the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Bucket.Received) }},
+		{"bucket_sent", "bytes sent by the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Sent) }},
+		{"bucket_received", "bytes put into the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Received) }},
 		{"cpu", "CPU time", "What it cost", seconds, cpuSeconds},
 		{"cpu_per_gib", "CPU-s per GiB received", "What it cost", number, func(m *loadtest.Measurement) float64 { return cpuSeconds(m) / (float64(m.Received) / gib) }},
 		{"rss_peak", "memory (RSS), peak", "What it cost", bytes, peak(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
@@ -174,6 +174,16 @@ func total(requests map[string]int) float64 {
 	}
 	return float64(n)
 }
+
+// counted is NaN where nobody counted.
+func counted(t loadtest.Traffic, n int64) float64 {
+	if t.Requests == nil && n == 0 {
+		return math.NaN()
+	}
+	return float64(n)
+}
+
+func refusals(t loadtest.Traffic) float64 { return counted(t, int64(t.Refused)) }
 
 func cpuSeconds(m *loadtest.Measurement) float64 { return positive(m.CPU.Seconds()) }
 

@@ -11,6 +11,23 @@ type figure struct {
 	Wide, Narrow template.HTML
 }
 
+// A grid is figures beside each other. Two and four stand in two columns, so that
+// no row is left with one.
+type grid struct {
+	Figures []figure
+}
+
+// Class says how many columns there may be.
+func (g grid) Class() string {
+	switch n := len(g.Figures); {
+	case n == 1:
+		return "one"
+	case n == 2 || n == 4:
+		return "grid two"
+	}
+	return "grid"
+}
+
 // sizes of pictures in their own units, which are pixels where they are shown at
 // their natural size: a phone shows the narrow ones at 0.9.
 const (
@@ -24,6 +41,9 @@ const (
 func draw(title, note string, f func(width, height float64) template.HTML) figure {
 	return figure{title, note, f(wideWidth, wideHeight), f(narrowWidth, 1.3*narrowHeight)}
 }
+
+// axisRoom keeps the numbers of a y axis clear of curves that begin at its height.
+const axisRoom = 48
 
 // A plot is a canvas with two axes.
 type plot struct {

@@ -11,9 +11,6 @@ import (
 // headline says what came out in a few plain sentences, the most important first.
 func headline(r loadtest.Report) []string {
 	var said []string
-	if r.Ended != "" {
-		said = append(said, "Ended early: "+cut(r.Ended, 200)+".")
-	}
 	if len(r.Contenders) == 0 && r.Ladder != nil && len(r.Ladder.Steps) > 0 {
 		return append(said, ladderHeadline(*r.Ladder)...)
 	}
@@ -22,7 +19,7 @@ func headline(r loadtest.Report) []string {
 	}
 	for i, c := range r.Contenders[:min(len(r.Contenders), maxDrawn)] {
 		if i == 0 {
-			said = append(said, firstSentence(c, r.Ended != ""), upstreamSentence(c)+".")
+			said = append(said, firstSentence(c, r)+"; "+upstreamSentence(c)+".")
 			continue
 		}
 		said = append(said, otherSentence(r.Contenders[0], c))
@@ -30,12 +27,12 @@ func headline(r loadtest.Report) []string {
 	return said
 }
 
-// firstSentence: "registryd served 100 clients in 3.20 s."
-func firstSentence(c loadtest.Contender, early bool) string {
+// firstSentence: "registryd served 100 clients in 3.20 s".
+func firstSentence(c loadtest.Contender, r loadtest.Report) string {
 	m := typicalRound(c)
 	name := cut(c.Name, 40)
 	if m == nil {
-		return name + " has no round."
+		return name + " has no round"
 	}
 	wall := overRounds(c, mustColumn("wall"))
 	failed, pulls := failedPulls(m), len(m.Pulls)
@@ -45,31 +42,30 @@ func firstSentence(c loadtest.Contender, early bool) string {
 	}
 	switch {
 	case pulls == 0:
-		return name + " had no pull that came to an end."
+		return name + " had no pull that came to an end"
 	case failed == pulls:
-		return fmt.Sprintf("%s served none of %s: %s.", name, plural(pulls, "client", "clients"), commonFailure(m))
+		return fmt.Sprintf("%s served none of %s (%s)", name, plural(pulls, "client", "clients"), commonFailure(m))
 	case failed > 0:
-		return fmt.Sprintf("%s served %s of %s%s; %s failed, mostly with %s.", name, inCount(pulls-failed), plural(pulls, "client", "clients"), took, inCount(failed), commonFailure(m))
-	case early:
-		return fmt.Sprintf("%s had served %s%s by then.", name, plural(pulls, "client", "clients"), took)
+		return fmt.Sprintf("%s served %s of %s%s; %s failed, mostly with %s", name, inCount(pulls-failed), plural(pulls, "client", "clients"), took, inCount(failed), commonFailure(m))
+	case r.Ended != "" && pulls < r.Scenario.Clients.Count:
+		return fmt.Sprintf("%s had served %s of %s%s when it ended early", name, inCount(pulls), plural(r.Scenario.Clients.Count, "client", "clients"), strings.Replace(took, " in ", " after ", 1))
 	}
-	return fmt.Sprintf("%s served %s%s.", name, plural(pulls, "client", "clients"), took)
+	return fmt.Sprintf("%s served %s%s", name, plural(pulls, "client", "clients"), took)
 }
 
-// upstreamSentence: "The upstream sent 1.00 bytes for each byte wanted", without
-// its point, so that others can go on.
+// upstreamSentence: "the upstream sent 1.00 bytes for each byte wanted".
 func upstreamSentence(c loadtest.Contender) string {
 	amplification := overRounds(c, mustColumn("amplification"))
 	switch {
 	case amplification.rounds == 0:
-		return "What the upstream sent was not measured"
+		return "what the upstream sent was not measured"
 	case amplification.high == 0:
-		return "The upstream sent nothing"
+		return "the upstream sent nothing"
 	}
-	return fmt.Sprintf("The upstream sent %s bytes for each byte wanted", twoDecimals(amplification.median))
+	return fmt.Sprintf("the upstream sent %s bytes for each byte wanted", twoDecimals(amplification.median))
 }
 
-// otherSentence: "distribution: 41.2 s (12.9×), and 98.6 upstream bytes."
+// otherSentence: "distribution: 41.2 s (12.9×), 98.6 bytes from the upstream for each wanted."
 func otherSentence(base, c loadtest.Contender) string {
 	m := typicalRound(c)
 	if m == nil {
@@ -84,7 +80,7 @@ func otherSentence(base, c loadtest.Contender) string {
 		parts = append(parts, part)
 	}
 	if a := overRounds(c, mustColumn("amplification")); a.rounds > 0 && a.high > 0 {
-		parts = append(parts, twoDecimals(a.median)+" bytes from the upstream for each")
+		parts = append(parts, twoDecimals(a.median)+" bytes from the upstream for each wanted")
 	}
 	if n := failedPulls(m); n > 0 {
 		parts = append(parts, fmt.Sprintf("%s of %s failed", inCount(n), plural(len(m.Pulls), "pull", "pulls")))

@@ -38,10 +38,14 @@ func (l *labeller) put(x, y float64, class, s string) {
 		return lx, ly, "end", box{lx - width, ly - labelHeight/2, lx, ly + labelHeight/2}
 	}
 	best := 0.0
-	// Above first when the label stands over its own line.
-	for _, dy := range []float64{0, -labelHeight, labelHeight, -2 * labelHeight, 2 * labelHeight, -3 * labelHeight, 3 * labelHeight, -4 * labelHeight, 4 * labelHeight} {
+	first := -1.0 // above
+	if len(l.taken) > 0 {
+		first = 1 // the line above has its name above it, so this one's goes below
+	}
+	for _, steps := range []float64{0, first, -first, 2 * first, -2 * first, 3 * first, -3 * first, 4 * first, -4 * first} {
+		dy := steps * labelHeight
 		_, _, anchor, b := at(dy)
-		if anchor == "end" && dy == 0 {
+		if anchor == "end" && dy == 0 { // it would stand on its own line
 			continue
 		}
 		if !l.hits(b) {

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"hostlocal/loadtest"
@@ -33,16 +34,16 @@ type page struct {
 	Others      []string
 	Warnings    []string
 	Verdicts    []verdictLine
-	Glance      []figure
+	Glance      grid
 	Table       table
 	TableNotes  []string
-	Ladder      []figure
+	Ladder      grid
 	LadderTable table
 	Waits       []figure
-	Swarms      []figure
-	SwarmWide   bool
+	Swarms      grid
+	SwarmNote   string
 	Sources     []figure
-	Times       []figure
+	Times       grid
 	TimesNote   string
 	Failures    []failureGroup
 	Facts       []fact
@@ -109,24 +110,24 @@ func pageOf(r loadtest.Report) page {
 
 func (p *page) addMeasured(cs []loadtest.Contender) {
 	if len(cs) > 1 {
-		p.Glance = glance(cs)
+		p.Glance = grid{glance(cs)}
 	}
 	p.Table = compareTable(cs)
 	p.TableNotes = tableNotes(cs)
 	p.Waits = waitFigures(cs)
-	p.Swarms = swarms(cs)
-	p.SwarmWide = len(p.Swarms) == 1 && p.Swarms[0].Wide != ""
+	p.Swarms = grid{swarms(cs)}
+	p.SwarmNote = "A line is a pull, from when it was due until it was done; the earliest is on top."
 	if f, ok := sourcesFigure(cs); ok {
 		p.Sources = []figure{f}
 	}
-	p.Times = timeFigures(cs)
+	p.Times = grid{timeFigures(cs)}
 	if n := mostRounds(cs); n > 1 {
 		p.TimesNote = fmt.Sprintf("Of the %s, the one in the middle by its wall time.", plural(n, "round", "rounds"))
 	}
 }
 
 func (p *page) addLadder(l loadtest.Ladder) {
-	p.Ladder = ladderFigures(l)
+	p.Ladder = grid{ladderFigures(l)}
 	p.LadderTable = ladderTable(l)
 	byContender := map[string][]loadtest.Measurement{}
 	var names []string
@@ -187,6 +188,9 @@ func tableNotes(cs []loadtest.Contender) []string {
 // warnings are what a reader must know before believing a number.
 func warnings(r loadtest.Report, contenders int) []string {
 	var ws []string
+	if r.Ended != "" {
+		ws = append(ws, "It ended early: "+cut(r.Ended, 400)+". This is what there was by then.")
+	}
 	for _, c := range r.Contenders {
 		var held []string
 		for _, m := range c.Rounds {
@@ -232,7 +236,7 @@ func verdictValue(v loadtest.Verdict) string {
 	case err == nil && a.left.dimension == dimensionOf(rate):
 		return format(v.Value, rate).String()
 	}
-	return trimZeros(fmt.Sprintf("%.4f", v.Value))
+	return trimZeros(grouped(strconv.FormatFloat(v.Value, 'f', max(0, 3-len(strconv.Itoa(int(v.Value)))+1), 64)))
 }
 
 func contenderFactsOf(i int, c loadtest.Contender) contenderFacts {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"math"
 )
 
@@ -8,7 +9,10 @@ import (
 type scale struct {
 	min, max float64
 	log      bool
+	binary   bool    // ticks of a log scale are powers of two
+	whole    bool    // there is nothing between 1 and 2
 	from, to float64 // pixels of min and max
+	unit     float64 // of which linear ticks are round numbers; 0 means 1
 }
 
 // at is the pixel of v; what lies outside is put at the edge.
@@ -31,6 +35,23 @@ func linearScale(most, from, to float64) scale {
 	}
 	step := roundStep(most / 4)
 	return scale{min: 0, max: math.Ceil(most/step-1e-9) * step, from: from, to: to}
+}
+
+// countScale is linear, for whole things.
+func countScale(most, from, to float64) scale {
+	if !finite(most) || most <= 0 {
+		most = 1
+	}
+	step := wholeStep(most / 4)
+	return scale{min: 0, max: math.Ceil(most/step-1e-9) * step, from: from, to: to, whole: true}
+}
+
+// wholeStep is the next of 1, 2, 5 times a power of ten, and at least 1.
+func wholeStep(v float64) float64 {
+	if step := roundStep(max(v, 1)); step != 2.5 {
+		return step
+	}
+	return 5
 }
 
 // exactScale begins at zero and ends at most, for an axis that several pictures
@@ -68,13 +89,20 @@ func fitScale(least, most, from, to float64) scale {
 func (s scale) ticks(n int) []float64 {
 	var ts []float64
 	if !s.log {
-		step := roundStep((s.max - s.min) / float64(n))
+		unit := cmp.Or(s.unit, 1)
+		step := roundStep((s.max-s.min)/unit/float64(n)) * unit
+		if s.whole {
+			step = wholeStep((s.max - s.min) / float64(n))
+		}
 		for i := 0; i <= 2*n+2; i++ {
 			if v := s.min + float64(i)*step; v <= s.max*(1+1e-9) {
 				ts = append(ts, v)
 			}
 		}
 		return ts
+	}
+	if s.binary {
+		return s.powersOfTwo(n)
 	}
 	decades := math.Log10(s.max / s.min)
 	steps := []float64{1, 2, 5}
@@ -99,6 +127,16 @@ func (s scale) ticks(n int) []float64 {
 				ts = append(ts, v)
 			}
 		}
+	}
+	return ts
+}
+
+func (s scale) powersOfTwo(n int) []float64 {
+	first, last := math.Ceil(math.Log2(s.min)-1e-9), math.Floor(math.Log2(s.max)+1e-9)
+	every := max(1, math.Ceil((last-first)/float64(n)))
+	var ts []float64
+	for e := first; e <= last; e += every {
+		ts = append(ts, math.Exp2(e))
 	}
 	return ts
 }
@@ -136,16 +174,20 @@ func roundLog(v float64, up bool) float64 {
 func byteScale(most, from, to float64, k kind) scale {
 	unit := units[k][unitOf(most, k)].size
 	s := linearScale(most/unit, from, to)
-	s.max *= unit
+	s.max, s.unit = s.max*unit, unit
 	return s
 }
 
 // tickText writes the value of a tick without idle zeros: 0, 0.5 s, 20 s.
 func tickText(v float64, k kind) string {
-	q := format(v, k)
 	if v == 0 {
 		return "0"
 	}
+	unit := unitOf(v, k)
+	if k == seconds {
+		unit = min(unit, 2) // an axis does not change to minutes half-way
+	}
+	q := formatIn(v, k, unit)
 	return quantity{trimZeros(q.Number), q.Unit}.String()
 }
 

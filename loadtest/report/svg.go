@@ -87,6 +87,11 @@ func (c *canvas) shape(i int, x, y, r float64, tooltip string) {
 	c.path("f"+seriesClass(i)+" halo", d, tooltip)
 }
 
+// dot is one round.
+func (c *canvas) dot(x, y float64, tooltip string) {
+	c.mark(`<circle class="dot" r="2.8" cx="`+px(x)+`" cy="`+px(y)+`"`, "circle", tooltip)
+}
+
 // series is how many contenders have a colour, a dash and a mark of their own. More
 // of them begin again; the labels still tell them apart.
 const series = 6

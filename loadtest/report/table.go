@@ -124,14 +124,13 @@ func commonUnit(spreads []spread, k kind) int {
 // cellNote sets the others against the first, and the first against itself.
 func cellNote(base, c loadtest.Contender, col column, s spread, first bool) string {
 	if first {
-		if n := s.noise(); finite(n) && s.high != s.low {
-			return "± " + format(n/2, share).String()
-		}
-		return ""
+		return noiseText(s)
 	}
 	ratio := ratioTo(base, c, col)
 	switch {
 	case ratio.rounds == 0 || col.kind == share || col.kind == count && col.name == "pulls":
+		return ""
+	case ratio.low == 1 && ratio.high == 1:
 		return ""
 	case ratio.rounds == 1 || ratio.low == ratio.high:
 		return times(ratio.median)
@@ -139,6 +138,18 @@ func cellNote(base, c loadtest.Contender, col column, s spread, first bool) stri
 		return fmt.Sprintf("≈ %s (%s to %s)", times(ratio.median), twoDecimals(ratio.low), twoDecimals(ratio.high))
 	}
 	return fmt.Sprintf("%s (%s to %s)", times(ratio.median), twoDecimals(ratio.low), twoDecimals(ratio.high))
+}
+
+// noiseText is half the noise in per cent, without digits that mean nothing.
+func noiseText(s spread) string {
+	half := 100 * s.noise() / 2
+	switch {
+	case !finite(half) || half < 0.05:
+		return ""
+	case half < 1:
+		return fmt.Sprintf("± %.1f\u00a0%%", half)
+	}
+	return fmt.Sprintf("± %.0f\u00a0%%", half)
 }
 
 func roundsText(c loadtest.Contender, col column) string {

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"hostlocal/loadtest"
@@ -71,12 +70,12 @@ type daemon struct {
 // kind of Kinds or a URL. The errors are ErrUnknown, ErrRemote, ErrUnreachable,
 // ErrUnable and those of package child; nothing is left behind then. Close ends it.
 func Start(ctx context.Context, name string, o Options) (*Fleet, error) {
-	if isURL(name) {
+	if IsURL(name) {
 		return reach(ctx, name, o.Remote)
 	}
-	k, ok := kinds[name]
-	if !ok {
-		return nil, fmt.Errorf("%w %q: a target is %s, or a URL such as http://127.0.0.1:5000", ErrUnknown, name, strings.Join(Kinds(), ", "))
+	k, err := kindOf(name)
+	if err != nil {
+		return nil, err
 	}
 	if name == direct {
 		f, err := reach(ctx, o.Upstream, o.Remote)
@@ -86,7 +85,7 @@ func Start(ctx context.Context, name string, o Options) (*Fleet, error) {
 		f.Name, f.Version, f.Settings = direct, "", []string{"the upstream itself: nothing is between it and the clients"}
 		return f, nil
 	}
-	binary, err := binaryOf(name, k, o)
+	binary, err := binaryOf(name, k, o.Binaries)
 	if err != nil {
 		return nil, err
 	}
@@ -144,11 +143,11 @@ func startDaemon(ctx context.Context, name string, k kind, binary, dir string, o
 
 // binaryOf returns what is started: for registryd this executable, unless another
 // was given.
-func binaryOf(name string, k kind, o Options) (string, error) {
-	if name == ourselves && o.Binaries[name] == "" {
+func binaryOf(name string, k kind, binaries map[string]string) (string, error) {
+	if name == ourselves && binaries[name] == "" {
 		return os.Executable()
 	}
-	return child.Find(name, k.program, o.Binaries[name])
+	return child.Find(name, k.program, binaries[name])
 }
 
 // Err says which daemon has ended though nobody stopped it, with the last lines of
@@ -184,6 +183,9 @@ func (f *Fleet) Died() <-chan struct{} {
 	}()
 	return died
 }
+
+// Sampled reports whether it is known what the fleet costs: its processes are ours.
+func (f *Fleet) Sampled() bool { return len(f.daemons) > 0 }
 
 // Close stops the daemons and removes what they wrote.
 func (f *Fleet) Close() error {

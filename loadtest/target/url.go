@@ -15,10 +15,6 @@ import (
 // reachLimit bounds how long a URL may take to answer before there is any load.
 const reachLimit = 10 * time.Second
 
-func isURL(name string) bool {
-	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
-}
-
 // reach makes a fleet of registries that run already, which may be several with
 // commas between them. Each must answer.
 func reach(ctx context.Context, urls string, remote bool) (*Fleet, error) {

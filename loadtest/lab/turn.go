@@ -1,0 +1,210 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hostlocal/loadtest"
+	"hostlocal/loadtest/images"
+	"hostlocal/loadtest/target"
+)
+
+// A turn is one contender under the load once, from its start to its end.
+type turn struct {
+	Experiment
+	*world
+	step
+	at     Moment
+	fleet  *target.Fleet
+	bucket *bucketServer // nil: none
+}
+
+// run starts what the turn needs, measures, and takes it down. The fleet that it
+// returns has been closed and is there for what it says of itself.
+func (t *turn) run(ctx context.Context) (m loadtest.Measurement, about *target.Fleet, err error) {
+	t.say("starting")
+	if err := t.start(ctx); err != nil {
+		return m, nil, errors.Join(err, t.close())
+	}
+	m, err = t.measure(ctx)
+	if died := t.fleet.Err(); died != nil {
+		err = died // whatever else went wrong came of it
+	}
+	return m, t.fleet, errors.Join(err, t.close())
+}
+
+func (t *turn) say(doing string) {
+	t.at.Doing = doing
+	t.at.Load = loadtest.Progress{}
+	t.observe(t.at)
+}
+
+// start brings up the bucket and the contender.
+func (t *turn) start(ctx context.Context) (err error) {
+	s := t.Scenario
+	t.reset(s)
+	o := target.Options{
+		Upstream: t.hub.URL, Daemons: s.Daemons, Cache: int64(s.Cache), Blobs: t.Blobs,
+		Binaries: t.Binaries, Dir: t.dir, Remote: t.Remote, Push: s.Push,
+	}
+	if t.bucket, err = t.openBucket(ctx); err != nil {
+		return fmt.Errorf("starting the bucket: %w", err)
+	}
+	if t.bucket != nil {
+		o.Bucket = t.bucket.of
+	}
+	if target.WantsFiles(t.name, s.Warm) {
+		if o.Files, err = t.inPlace(); err != nil {
+			return err
+		}
+	}
+	if t.fleet, err = target.Start(ctx, t.name, o); err != nil {
+		return err
+	}
+	if target.IsURL(t.name) {
+		for i := range t.fleet.Targets {
+			t.fleet.Targets[i].Namespace, t.fleet.Targets[i].Prefix = t.Namespace, t.Prefix
+		}
+	}
+	return nil
+}
+
+func (t *turn) close() error {
+	var failed []error
+	if t.fleet != nil {
+		failed = append(failed, t.fleet.Close())
+	}
+	if t.bucket != nil {
+		failed = append(failed, t.bucket.close())
+	}
+	return errors.Join(failed...)
+}
+
+// measure warms what the scenario wants warm, and then lets the storm loose with
+// everything counted from its beginning.
+func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // a contender that ends takes the run with it; so does the run's end
+		select {
+		case <-t.fleet.Died():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := t.prepare(ctx); err != nil {
+		return m, err
+	}
+	t.reset(t.Scenario)
+	if t.bucket != nil {
+		t.bucket.forget()
+	}
+	var profiles *target.Profiles
+	if t.Profiles != "" && t.round > 0 {
+		profiles = t.fleet.Profile(t.Profiles, fmt.Sprintf("%s-%d", fileName(t.name), t.round))
+	}
+	stop, err := t.playFaults()
+	if err != nil {
+		return m, err
+	}
+	t.say("measuring")
+	began, used := time.Now(), t.fleet.CPU()
+	watch := t.fleet.Watch(began)
+	m, err = t.storm().Run(ctx)
+	usage := watch.Stop()
+	m.CPU = t.fleet.CPU() - used
+	m.Usage = shifted(usage, m.Began.Sub(began))
+	t.settle()
+	m.Upstream = t.traffic()
+	if t.bucket != nil {
+		m.Bucket = t.bucket.traffic()
+	}
+	err = errors.Join(err, stop())
+	if profiles != nil {
+		files, lost := profiles.Stop()
+		m.Profiles, err = files, errors.Join(err, lost)
+	}
+	return m, err
+}
+
+// storm is the load, without a beginning.
+func (t *turn) storm() *loadtest.Storm {
+	s := &loadtest.Storm{
+		Scenario: t.Scenario, Targets: t.fleet.Targets, Jobs: t.jobs(), AllowRemote: t.Remote, Connections: t.connections(),
+		Progress: func(p loadtest.Progress) {
+			t.at.Load = p
+			t.observe(t.at)
+		},
+	}
+	if t.round > 0 {
+		s.Results = t.Results
+	}
+	if t.fleet.Sampled() {
+		s.TargetCPU = t.fleet.CPU
+	}
+	return s
+}
+
+// jobs are the pulls, spread over the targets that there are: a URL may be fewer
+// hosts than the scenario has, or more.
+func (t *turn) jobs() []loadtest.Job {
+	jobs := t.set.Jobs()
+	for i := range jobs {
+		jobs[i].Daemon = i % len(t.fleet.Targets)
+	}
+	return jobs
+}
+
+// traffic is what the upstream was asked; nothing at all where it is not the
+// contender's upstream.
+func (t *turn) traffic() loadtest.Traffic {
+	if t.There {
+		return loadtest.Traffic{}
+	}
+	return images.Traffic(t.hub)
+}
+
+// settleLimit bounds the wait for what the upstream still sends though no client
+// waits for it: it counts as sent, and a stalled upstream never ends.
+const settleLimit = 2 * time.Second
+
+func (t *turn) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	t.hub.WaitIdle(ctx) // or not: what counts is what was sent by now
+}
+
+// playFaults lets the scenario's faults happen from now on. Stop ends them.
+func (t *turn) playFaults() (stop func() error, err error) {
+	upstream, err := t.hub.Play(images.Faults(t.Scenario.Faults, "upstream"))
+	if err != nil {
+		return nil, err
+	}
+	faults := images.Faults(t.Scenario.Faults, "bucket")
+	if t.bucket == nil || len(faults) == 0 {
+		return upstream, nil
+	}
+	bucket, err := t.bucket.play(faults)
+	if err != nil {
+		return nil, errors.Join(err, upstream())
+	}
+	return func() error { return errors.Join(upstream(), bucket()) }, nil
+}
+
+// shifted counts samples from the measurement's beginning, which is a little after
+// the watch's.
+func shifted(all []loadtest.Usage, by time.Duration) []loadtest.Usage {
+	for i := range all {
+		all[i].At -= by
+	}
+	return all
+}
+
+// fileName makes a part of a file's name of a contender's.
+func fileName(contender string) string {
+	return filepath.Base(strings.NewReplacer("://", "-", ":", "-", ",", "-", "/", "-").Replace(contender))
+}

@@ -51,13 +51,17 @@ func (t *turn) start(ctx context.Context) (err error) {
 		Upstream: t.hub.URL, Daemons: s.Daemons, Cache: int64(s.Cache), Blobs: t.Blobs,
 		Binaries: t.Binaries, Dir: t.dir, Remote: t.Remote, Push: s.Push,
 	}
+	failing := len(images.Faults(s.Faults, "upstream")) > 0
+	if s.Warm && failing {
+		o.TagTTL = shortTTL
+	}
 	if t.bucket, err = t.openBucket(ctx); err != nil {
 		return fmt.Errorf("starting the bucket: %w", err)
 	}
 	if t.bucket != nil {
 		o.Bucket = t.bucket.of
 	}
-	if target.WantsFiles(t.name, s.Warm) {
+	if target.WantsFiles(t.name, s.Warm && !failing) {
 		if o.Files, err = t.inPlace(); err != nil {
 			return err
 		}
@@ -72,6 +76,11 @@ func (t *turn) start(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// shortTTL is how long a tag is taken for confirmed where everything is warm and the
+// upstream fails: with a TTL longer than the run nobody would ask it, and how a
+// contender bears that would not be seen.
+const shortTTL = time.Second
 
 func (t *turn) close() error {
 	var failed []error

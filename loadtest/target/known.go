@@ -34,9 +34,9 @@ func IsURL(name string) bool {
 }
 
 // WantsFiles reports whether a contender serves Options.Files. What is called nginx
-// does so where the scenario is a warm one.
-func WantsFiles(name string, warm bool) bool {
-	return name == "nginx-static" || name == "nginx" && warm
+// does so where the upstream has no part in what is measured.
+func WantsFiles(name string, upstreamless bool) bool {
+	return name == "nginx-static" || name == "nginx" && upstreamless
 }
 
 // TakesPushes reports whether a contender that is started with Options.Push is a

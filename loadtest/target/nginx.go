@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"hostlocal/loadtest/child"
 )
@@ -39,7 +40,7 @@ var nginxCache = kind{
 	settings: func(o Options) []string {
 		return append([]string{
 			"proxy_cache with proxy_cache_lock (as long as it takes), slices of 1 MiB, proxy_cache_use_stale",
-			"tags for 1 min, everything else for a year; HTTP/1.1 with keepalive to the upstream",
+			"tags for " + o.tagTTL() + ", everything else for a year; HTTP/1.1 with keepalive to the upstream",
 			"cache on disk, " + budgetText(o.Cache),
 			"follows no redirect of the upstream and gets no token by itself",
 		}, nginxCommon...)
@@ -80,7 +81,7 @@ var nginxCache = kind{
     }
     location / {
       proxy_cache_key $uri$is_args$args;
-      proxy_cache_valid 200 1m;` + common + `
+      proxy_cache_valid 200 ` + o.tagTTL() + `;` + common + `
     }
 `
 		return nginxPlan(dir, cache, head, body)
@@ -100,6 +101,16 @@ var nginxStatic = kind{
 		}
 		return nginxPlan(dir, "", "", o.Files.locations())
 	},
+}
+
+// tagTTL is how long nginx takes a tag for confirmed: unless the run says otherwise
+// as long as registryd does.
+func (o Options) tagTTL() string {
+	ttl := o.TagTTL
+	if ttl == 0 {
+		ttl = time.Minute
+	}
+	return fmt.Sprintf("%ds", max(1, int(ttl.Seconds())))
 }
 
 var nginxCommon = []string{"a worker for each CPU, sendfile, tcp_nopush, no log, no limit on requests a connection"}

@@ -15,9 +15,11 @@ var registryd = kind{
 	program: "registryd",
 	version: []string{"version"},
 	settings: func(o Options) []string {
-		says := []string{
-			"the defaults: tags confirmed after 1 min, GOMEMLIMIT 88 MiB, GOGC 400",
-			"cache on disk, " + budgetText(o.Cache),
+		says := []string{"the defaults: GOMEMLIMIT 88 MiB, GOGC 400", "cache on disk, " + budgetText(o.Cache)}
+		if o.TagTTL == 0 {
+			says = append(says, "tags are confirmed after 1 min, the default")
+		} else {
+			says = append(says, fmt.Sprintf("tags are confirmed after %v, so that this run has any to confirm", o.TagTTL))
 		}
 		switch {
 		case o.Bucket.URL == "":
@@ -70,14 +72,18 @@ func registrydConfig(registry, admin, cache, dir string, o Options) string {
 	if size <= 0 {
 		size = unlimited
 	}
+	tags := ""
+	if o.TagTTL != 0 {
+		tags = fmt.Sprintf(`, tags: [{match: "*", policy: ttl, ttl: %v}]`, o.TagTTL)
+	}
 	return fmt.Sprintf(`listen: %s
 admin: %s
 cache: {dir: %q, size: %d, keep_free: 1MiB}
 store:
   %s
-upstreams: {hub.test: {url: %q}}
+upstreams: {hub.test: {url: %q%s}}
 default_upstream: hub.test
-`, registry, admin, cache, size, store, strings.TrimRight(o.Upstream, "/"))
+`, registry, admin, cache, size, store, strings.TrimRight(o.Upstream, "/"), tags)
 }
 
 func budgetText(n int64) string {

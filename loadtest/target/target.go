@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"hostlocal/loadtest"
 	"hostlocal/loadtest/child"
@@ -32,6 +33,7 @@ type Options struct {
 	Files    *Files            // the content in place, for a static file server
 	Blobs    int               // tiny blobs that lie in the cache before the start, where the contender has one that is registryd's
 	Binaries map[string]string // by kind: a path instead of what is found
+	TagTTL   time.Duration     // after which a tag is confirmed anew, where the contender can be told; 0 means its default
 	Push     bool              // images are pushed to it: a registry of its own instead of a cache
 	Dir      string            // where temporary folders are made; "" is the system's
 	Remote   bool              // a URL may lead off this host

@@ -107,7 +107,7 @@ func TestFaultsComeAndGoAtTheirTimes(t *testing.T) {
 			t.Errorf("the servers were told %q", s.said)
 		}
 		at(21 * time.Second)
-		if n, paced, _ := l.Pass(t.Context(), new(Conn), 1<<20); n != 5 || !paced {
+		if n, paced, _ := l.Pass(t.Context(), new(Conn), 1<<20); n != 100 || !paced {
 			t.Errorf("slow: %d bytes at a time, paced %v", n, paced)
 		}
 		if err := stop(); err != nil {

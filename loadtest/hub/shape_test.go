@@ -95,7 +95,7 @@ func TestScheduledFaultsMeetBodiesUnderWay(t *testing.T) {
 	was := h.Sent(l.Digest)
 	select {
 	case f := <-done:
-		t.Errorf("a body passed a stall: %d bytes, %v", len(f.body), f.err)
+		t.Fatalf("a body passed a stall: %d bytes, %v", len(f.body), f.err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	// What had passed the gate before it closed is a chunk of 5 ms and one wait.

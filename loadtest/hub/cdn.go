@@ -36,12 +36,7 @@ func (h *Hub) serveCDN(w http.ResponseWriter, r *http.Request) {
 	h.handle(w, r, q, func(x *exchange) {
 		h.mu.Lock()
 		signed := r.URL.Query().Get("sig") == strconv.Itoa(h.linkSalt)
-		var c Content
-		for _, repo := range h.repos {
-			if found, ok := repo.blobs[q.Digest]; ok {
-				c = found
-			}
-		}
+		c := h.blobs[q.Digest]
 		h.mu.Unlock()
 		switch {
 		case !signed:

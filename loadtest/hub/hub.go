@@ -52,6 +52,7 @@ type Hub struct {
 
 	mu       sync.Mutex // guards what follows
 	repos    map[string]*repository
+	blobs    map[manifest.Digest]Content // of all repositories, for the CDN
 	auth     *authState
 	faults   []*Injected
 	healed   chan struct{} // closed by Heal, then replaced: what stalls goes on
@@ -116,7 +117,7 @@ func Start(opts ...Option) (*Hub, error) {
 	for _, f := range opts {
 		f(&o)
 	}
-	h := &Hub{seed: o.seed, repos: map[string]*repository{}, healed: make(chan struct{})}
+	h := &Hub{seed: o.seed, repos: map[string]*repository{}, blobs: map[manifest.Digest]Content{}, healed: make(chan struct{})}
 	h.log.init(o.remember)
 	if o.tls {
 		ca, err := newAuthority()
@@ -196,6 +197,7 @@ func (h *Hub) AddBlob(repo string, c Content) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.repo(repo).blobs[c.Digest] = c
+	h.blobs[c.Digest] = c
 }
 
 // AddManifest puts any body into repo as a manifest, under tag unless that is

@@ -20,11 +20,12 @@ import (
 
 const (
 	// calibrateFor is how long each of the three measurements takes at the least:
-	// a noisy machine gives the same figure within some percent.
+	// thousands of pulls, and short enough to stand before every run.
 	calibrateFor = 700 * time.Millisecond
 
-	// clientMemory is what a client in flight takes, in bytes, the kernel's socket
-	// buffers included; measured with 5,000 clients that wait for a stalled server.
+	// clientMemory is what a client in flight takes, in bytes: some 40 KiB here, as
+	// TestWaitingClientCostsLittle sees it, and the rest for the buffers that the
+	// kernel gives its sockets.
 	clientMemory = 128 << 10
 
 	// clientConnections is what a client of the usual profiles has open at once.
@@ -33,7 +34,7 @@ const (
 
 // Calibrate measures what the tool can do on this machine, in some three seconds,
 // against a server within this process that answers from memory. The server costs
-// too, about a third, so that the figures are lower bounds.
+// too, about a fifth, so that the figures are lower bounds.
 func Calibrate(ctx context.Context) (Calibration, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -202,15 +202,9 @@ func (a *answer) stream(limit int64, step int, sink func([]byte), each func(n in
 	left := a.ContentLength
 	for left > 0 && limit > 0 {
 		want := int(min(left, limit, int64(step)))
-		n, err := 0, error(nil)
-		if k := a.head.Buffered(); k > 0 {
-			n = min(k, want)
-			b, _ := a.head.Peek(n)
-			if sink != nil {
-				sink(b)
-			}
-			a.head.Discard(n)
-		} else {
+		n, err := a.buffered(want, sink)
+		if n == 0 {
+			a.close() // the buffer; all that follows comes straight from the socket
 			n, err = a.c.receive(want, sink)
 		}
 		if err == io.EOF {
@@ -229,6 +223,20 @@ func (a *answer) stream(limit int64, step int, sink func([]byte), each func(n in
 	}
 	a.whole = left == 0
 	return nil
+}
+
+// buffered hands up to limit bytes that came with the head to sink.
+func (a *answer) buffered(limit int, sink func([]byte)) (int, error) {
+	if a.head == nil {
+		return 0, nil
+	}
+	n := min(a.head.Buffered(), limit)
+	b, err := a.head.Peek(n)
+	if n > 0 && sink != nil {
+		sink(b)
+	}
+	a.head.Discard(n)
+	return n, err
 }
 
 // unframed is stream for a body that is chunked or ends with its connection.

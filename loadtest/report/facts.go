@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,6 +132,11 @@ func yamlScalar(v reflect.Value) string {
 		}
 		q := format(float64(x), bytes)
 		return trimZeros(strings.ReplaceAll(q.Number, ",", "")) + q.Unit
+	case float64:
+		if !finite(x) {
+			return missing
+		}
+		return strconv.FormatFloat(x, 'g', 6, 64)
 	case string:
 		if strings.ContainsAny(x, ":#[]{},\n\"'&*!|>%@`") {
 			return fmt.Sprintf("%q", x)

@@ -10,9 +10,9 @@ import (
 // bounds on what errors may add to a page: kinds of a contender, examples of a
 // kind, and runes of an example.
 const (
-	maxKinds    = 12
+	maxKinds    = 10
 	maxExamples = 3
-	maxExample  = 400
+	maxExample  = 300
 )
 
 // A failureGroup is what went wrong with one contender, all rounds together.

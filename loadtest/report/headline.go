@@ -9,13 +9,17 @@ import (
 )
 
 // headline says what came out in a few plain sentences, the most important first.
+// There is always one.
 func headline(r loadtest.Report) []string {
 	var said []string
-	if len(r.Contenders) == 0 && r.Ladder != nil && len(r.Ladder.Steps) > 0 {
-		return append(said, ladderHeadline(*r.Ladder)...)
-	}
-	if len(r.Contenders) == 0 || mostRounds(r.Contenders) == 0 {
-		return append(said, "Nothing was measured.")
+	if mostRounds(r.Contenders) == 0 {
+		if r.Ladder != nil {
+			said = ladderHeadline(*r.Ladder)
+		}
+		if len(said) == 0 {
+			said = []string{"Nothing was measured."}
+		}
+		return said
 	}
 	for i, c := range r.Contenders[:min(len(r.Contenders), maxDrawn)] {
 		if i == 0 {

@@ -12,6 +12,9 @@ import (
 	"hostlocal/loadtest"
 )
 
+// maxVerdicts bounds what a page says of assertions; a ladder has one a step.
+const maxVerdicts = 100
+
 // maxDrawn bounds the contenders of a page: more are not told apart by anybody.
 const maxDrawn = 8
 
@@ -217,8 +220,8 @@ func warnings(r loadtest.Report, contenders int) []string {
 
 func verdictLines(vs []loadtest.Verdict) []verdictLine {
 	var lines []verdictLine
-	for _, v := range vs[:min(len(vs), 200)] {
-		lines = append(lines, verdictLine{cut(v.Assertion, maxAssertion), cut(v.Contender, 60), verdictValue(v), v.OK})
+	for _, v := range vs[:min(len(vs), maxVerdicts)] {
+		lines = append(lines, verdictLine{cut(v.Assertion, 200), cut(v.Contender, 60), verdictValue(v), v.OK})
 	}
 	return lines
 }
@@ -241,8 +244,8 @@ func verdictValue(v loadtest.Verdict) string {
 
 func contenderFactsOf(i int, c loadtest.Contender) contenderFacts {
 	f := contenderFacts{Name: cut(c.Name, 40), Class: "t" + seriesClass(i), Version: cut(c.Version, 200), Rounds: plural(len(c.Rounds), "round", "rounds")}
-	for _, s := range c.Settings[:min(len(c.Settings), 40)] {
-		f.Settings = append(f.Settings, cut(s, 300))
+	for _, s := range c.Settings[:min(len(c.Settings), 20)] {
+		f.Settings = append(f.Settings, cut(s, 200))
 	}
 	for _, m := range c.Rounds {
 		for _, p := range m.Profiles[:min(len(m.Profiles), 10)] {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestScenariosThatComeWithTheTool(t *testing.T) {
-	want := strings.Fields("cold-herd cold-range fleet mixed-day push-while-pull rolling-deploy slow-clients soak upstream-limit upstream-stall warm-burst")
+	want := strings.Fields("cold-herd cold-range fleet mixed-day push-while-pull rolling-deploy slow-clients soak upstream-limit upstream-silent upstream-stall warm-burst")
 	var got []string
 	for _, s := range Scenarios() {
 		got = append(got, s.Name)

@@ -125,6 +125,9 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	watch := t.fleet.Watch(began)
 	m, err = t.storm().Run(ctx)
 	usage := watch.Stop()
+	if len(m.Failures) > 0 && t.fleet.Sampled() {
+		t.mourn()
+	}
 	m.CPU = t.fleet.CPU() - used
 	m.Usage = shifted(usage, m.Began.Sub(began))
 	t.settle()
@@ -138,6 +141,19 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 		m.Profiles, err = files, errors.Join(err, lost)
 	}
 	return m, err
+}
+
+// mournLimit bounds the wait for a process that clients know to be gone before the
+// kernel says so.
+const mournLimit = 250 * time.Millisecond
+
+// mourn waits a moment for the end of a contender that did not serve everybody: it
+// may have broken connections because it ended, and then that is what to say.
+func (t *turn) mourn() {
+	select {
+	case <-t.fleet.Died():
+	case <-time.After(mournLimit):
+	}
 }
 
 // storm is the load, without a beginning.

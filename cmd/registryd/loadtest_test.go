@@ -27,6 +27,9 @@ func programPath(t *testing.T, name string) string {
 // own assertions hold. Those of buckets and pushes need servers. All at once, since
 // most of their time is waiting: 15 s.
 func TestEveryScenarioRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("twelve storms")
+	}
 	needs := map[string]string{"fleet": "minio", "push-while-pull": "registry"}
 	for _, s := range loadtest.Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {

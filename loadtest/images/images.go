@@ -40,6 +40,7 @@ const (
 	maxPulls  = 1 << 20
 	maxImages = 1 << 20
 	maxLayers = 1000
+	maxScale  = 1e6
 	// maxBytes bounds the distinct bytes that are hashed before the first pull:
 	// some minutes' work.
 	maxBytes = 1 << 40
@@ -57,7 +58,7 @@ const (
 // An image that is pulled once only (OneShot) is beside those of Images.Count.
 //
 // Only images that somebody pulls are made. For Mixed, Zipf, OneShot and Bump that
-// are zero mean the values of the traces; see Mixed.
+// are zero mean the values of the traces: an exponent of 1.14, 10% and 5%.
 func Build(s loadtest.Scenario, h *hub.Hub) (*Set, error) {
 	return build(context.Background(), s, h)
 }
@@ -101,8 +102,8 @@ func check(s loadtest.Scenario) error {
 		return fmt.Errorf("scenario %s: %d images; there can be 0 to %d", s.Name, im.Count, maxImages)
 	case len(im.Layers) > maxLayers:
 		return fmt.Errorf("scenario %s: %d layers; an image can have %d", s.Name, len(im.Layers), maxLayers)
-	case im.Scale < 0:
-		return fmt.Errorf("scenario %s: scale is %v; it cannot be negative", s.Name, im.Scale)
+	case !(im.Scale >= 0 && im.Scale <= maxScale): // NaN too
+		return fmt.Errorf("scenario %s: scale is %v; it can be 0 to %v", s.Name, im.Scale, float64(maxScale))
 	}
 	for _, n := range im.Layers {
 		if n < 0 || n > maxBytes {

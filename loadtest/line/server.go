@@ -74,7 +74,9 @@ func (s *Server) Up() error {
 	if err != nil {
 		return err
 	}
-	s.Host = l.Addr().String()
+	if at := l.Addr().String(); at != s.Host { // at the first time, before anybody reads it
+		s.Host = at
+	}
 	srv := &http.Server{
 		Handler:  s.options.Handler,
 		ErrorLog: log.New(io.Discard, "", 0), // aborted handlers and refused handshakes are what these servers are about

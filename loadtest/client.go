@@ -273,11 +273,7 @@ func (x *exchange) read(limit int64, sink func([]byte), layer bool) error {
 		x.result.source = source
 	}
 	if err != nil {
-		kind := kindOf(c.ctx, err)
-		if kind == "connection closed" {
-			kind = "short body"
-		}
-		err = failed(kind, "GET %s: after %d bytes of %d: %w", x.result.url, x.body, x.ContentLength, err)
+		err = failed(kindOf(c.ctx, err), "GET %s: after %d bytes of %d: %w", x.result.url, x.body, x.ContentLength, err)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"path"
@@ -121,27 +122,46 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 }
 
 // Ranges are compared between clients and checked against the digest by one of
-// them: a byte that is wrong for some shows, whichever client spooled.
+// them: a byte that is wrong for some shows, whether it came to that one or not.
 func TestWrongRangeOfOneClientShows(t *testing.T) {
-	h := newHub(t, 20<<20)
-	is := h.isLayer(0)
-	var wrong atomic.Bool
+	for _, which := range []int64{1, 4} { // the first is the one that spools
+		h := newHub(t, 20<<20)
+		is := h.isLayer(0)
+		wrong := append([]byte{}, h.blobs[h.layer(0)]...)
+		wrong[8388608+1000] ^= 1
+		var asked atomic.Int64
+		h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+			if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
+				return false
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+			return true
+		})
+		s := scenario(4, "containerd-2.1-ranges")
+		s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
+		m := h.run(s)
+		if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
+			t.Errorf("request %d wrong: %d verified, failures %+v", which, m.Verified, m.Failures)
+		}
+	}
+}
+
+// Whatever a failure does to the pull's other connections, it is the reason.
+func TestFirstFailureIsThePulls(t *testing.T) {
+	h := newHub(t, 20<<20, 5000, 5001)
+	first := h.isLayer(0)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-		if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || !wrong.CompareAndSwap(false, true) {
+		switch {
+		case first(r) && r.Header.Get("Range") == "bytes=8388608-":
+			http.Error(w, "one range", 503)
+		case strings.Contains(r.URL.Path, "/blobs/") && r.Header.Get("Range") == "bytes=0-" && !first(r):
+			<-r.Context().Done()
+		default:
 			return false
 		}
-		b := append([]byte{}, h.blobs[h.layer(0)][8388608:]...)
-		b[1000] ^= 1
-		w.Header().Set("Content-Range", "bytes 8388608-20971519/20971520")
-		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-		w.WriteHeader(206)
-		w.Write(b)
 		return true
 	})
-	m := h.run(scenario(4, "containerd-2.1-ranges"))
-	if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 {
-		t.Errorf("failures: %+v", m.Failures)
-	}
+	wantFailure(t, h.run(scenario(10, "containerd-2.1-ranges")), "status 503")
 }
 
 func TestRangesFallBackToOneStream(t *testing.T) {
@@ -157,6 +177,17 @@ func TestRangesFallBackToOneStream(t *testing.T) {
 			r.Header.Set("Range", "bytes=8388609-")
 		}
 		return false
+	})
+	wantFailure(t, h.run(scenario(2, "containerd-2.1-ranges")), "wrong range")
+	h = newHub(t, 20<<20)
+	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") != "bytes=8388608-" {
+			return false
+		}
+		w.Header().Set("Content-Range", "bytes 0-12582911/20971520")
+		w.Header().Set("Content-Length", "12582912")
+		w.WriteHeader(206)
+		return true
 	})
 	wantFailure(t, h.run(scenario(2, "containerd-2.1-ranges")), "wrong range")
 }

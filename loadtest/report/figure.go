@@ -61,6 +61,12 @@ func newPlot(width, height float64, title, description string, right float64) *p
 	return p
 }
 
+// series draws a contender's line, which labels then avoid.
+func (p *plot) series(index int, points []point) {
+	p.path("line s"+seriesClass(index), polyline(points), "")
+	p.labels.avoid(points)
+}
+
 // rows draws the grid of the y axis; its numbers stand on the lines.
 func (p *plot) rows(n int, text func(float64) string) {
 	for _, t := range p.y.ticks(n) {

@@ -96,7 +96,9 @@ func (s sample) measurement(clients int, h habit) loadtest.Measurement {
 	}
 	m.Verified = m.Received
 	m.Wait, m.FirstByte = summarize(m.Pulls, pullWait), summarize(m.Pulls, pullFirstByte)
-	m.Requests["blob"] = loadtest.RequestTotals{Count: 5 * clients, Codes: map[string]int{"200": 5 * clients}, Bytes: m.Received}
+	m.Requests["blob"] = loadtest.RequestTotals{Count: 5 * clients, Codes: map[string]int{"200": 5 * clients}, Bytes: m.Received, Latency: m.Wait}
+	m.Requests["manifest"] = loadtest.RequestTotals{Count: 2 * clients, Codes: map[string]int{"200": 2*clients - 3, "429": 2, "0": 1}, Bytes: int64(clients) * 5000, Latency: m.FirstByte}
+	m.Requests["tag"] = loadtest.RequestTotals{Count: clients, Codes: map[string]int{"200": clients}, Latency: m.FirstByte}
 	for source, part := range h.sources {
 		m.Sources[source] = int64(part * float64(m.Received))
 	}

@@ -43,7 +43,7 @@ func draw(title, note string, f func(width, height float64) template.HTML) figur
 }
 
 // axisRoom keeps the numbers of a y axis clear of curves that begin at its height.
-const axisRoom = 48
+const axisRoom = 56
 
 // A plot is a canvas with two axes.
 type plot struct {
@@ -77,7 +77,9 @@ func (p *plot) rows(n int, text func(float64) string) {
 		}
 		p.line(p.left, y, p.right, y, class)
 		if y < p.bottom-.5 || p.y.log {
-			p.text(p.left, y-4, "tick", "start", text(t))
+			s := text(t)
+			p.text(p.left, y-4, "tick", "start", s)
+			p.labels.taken = append(p.labels.taken, box{p.left, y - 4 - labelHeight, p.left + textWidth(s), y - 2})
 		}
 	}
 	if p.y.log {

@@ -45,6 +45,7 @@ type page struct {
 	Waits       []figure
 	Swarms      grid
 	SwarmNote   string
+	Requests    table
 	Sources     []figure
 	Times       grid
 	TimesNote   string
@@ -120,6 +121,7 @@ func (p *page) addMeasured(cs []loadtest.Contender) {
 	p.Waits = waitFigures(cs)
 	p.Swarms = grid{swarms(cs)}
 	p.SwarmNote = "A line is a pull, from when it was due until it was done; the earliest is on top."
+	p.Requests = requestsTable(cs)
 	if f, ok := sourcesFigure(cs); ok {
 		p.Sources = []figure{f}
 	}

@@ -56,7 +56,7 @@ func latency(q loadtest.Quantiles, name string) quantity {
 	return format(quantile(q, name).Seconds(), seconds)
 }
 
-// statuses are the answers by status, in order: "490 × 200, 10 × 503".
+// statuses are the answers by status, in order: "200: 490, 503: 10".
 func statuses(codes map[string]int) string {
 	var said []string
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
@@ -64,7 +64,7 @@ func statuses(codes map[string]int) string {
 		if code == "0" {
 			name = "no answer"
 		}
-		said = append(said, fmt.Sprintf("%s × %s", inCount(codes[code]), name))
+		said = append(said, fmt.Sprintf("%s: %s", name, inCount(codes[code])))
 	}
 	if len(said) > maxStatuses {
 		said = append(said[:maxStatuses], "…")

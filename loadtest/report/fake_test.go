@@ -190,7 +190,18 @@ func samples() map[string]loadtest.Report {
 	errs.Contenders[0].Rounds[1].HeldBack = "it ran out of CPU for 4.1 s, and pulls left up to 0.9 s late"
 	early := s.report("cold-herd", 100, s.contender("registryd", 1, 3, habits["registryd"]))
 	early.Ended = "interrupted"
+	warm := s.report("warm-burst", 1000, s.contender("registryd", 5, 1000, habit{.08, .6, 0, .5, 60 << 20, 0, map[string]float64{"disk": 1}}), s.contender("nginx", 5, 1000, habit{.06, .5, 0, .4, 20 << 20, 0, nil}))
+	six := s.report("mixed-day", 5000)
+	for i := range 6 {
+		c := s.contender(fmt.Sprintf("build-%d", i+1), 3, 5000, habit{2 + float64(i), .3, 1 + float64(i)/3, 1, 90 << 20, .001, map[string]float64{"disk": .9 - .1*float64(i), "fill": .1 + .1*float64(i)}})
+		six.Contenders = append(six.Contenders, c)
+	}
+	nothing := s.report("cold-herd", 100, loadtest.Contender{Name: "registryd"})
+	nothing.Ended = "the target cannot be reached: connection refused"
 	return map[string]loadtest.Report{
+		"warm":        warm,
+		"six":         six,
+		"nothing":     nothing,
 		"one":         one,
 		"comparison":  s.comparison(5, 100, "registryd", "distribution", "zot", "nginx"),
 		"ladder":      s.ladder("registryd", "distribution"),

@@ -10,36 +10,38 @@ import (
 )
 
 // glance is the comparison in three pictures: what clients wait, what the upstream
-// sends, what it costs. A bar is the median, its dots are the rounds.
+// sends, what it costs. Where one of them has nothing to say (a warm run's upstream
+// sends nothing) the next best stands in.
 func glance(cs []loadtest.Contender) []figure {
 	var figures []figure
-	for _, name := range []string{"wall", "p99(pull)", "amplification", "cpu_per_gib", "rss_peak"} {
-		col := mustColumn(name)
-		title := map[string]string{
-			"wall": "Until the last client is done", "p99(pull)": "p99 of a pull", "amplification": "Upstream bytes for each byte wanted",
-			"cpu_per_gib": "CPU-s per GiB received", "rss_peak": "Peak memory (RSS)",
-		}[name]
-		some := false
-		for _, c := range cs {
-			some = some || overRounds(c, col).rounds > 0
-		}
-		if some && len(figures) < 3 && name != "p99(pull)" || some && name == "p99(pull)" && allZero(cs, "amplification") {
-			figures = append(figures, figure{Title: title, Narrow: bars(title, cs, col)})
+	for _, choice := range [][]glanceColumn{
+		{{"wall", "Until the last client is done"}},
+		{{"amplification", "Upstream bytes for each byte wanted"}, {"p99(pull)", "p99 of a pull"}},
+		{{"cpu_per_gib", "CPU-s per GiB received"}, {"rss_peak", "Peak memory (RSS)"}},
+	} {
+		for _, g := range choice {
+			if col := mustColumn(g.name); saysSomething(cs, col) {
+				figures = append(figures, figure{Title: g.title, Narrow: bars(g.title, cs, col)})
+				break
+			}
 		}
 	}
 	return figures
 }
 
-// allZero is whether a column says nothing, as amplification of a warm run does.
-func allZero(cs []loadtest.Contender, name string) bool {
+type glanceColumn struct{ name, title string }
+
+// saysSomething is whether any contender has more than zero of it.
+func saysSomething(cs []loadtest.Contender, col column) bool {
 	for _, c := range cs {
-		if s := overRounds(c, mustColumn(name)); s.rounds > 0 && s.median != 0 {
-			return false
+		if s := overRounds(c, col); s.rounds > 0 && s.high > 0 {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
+// bars draw the median of each contender, and a dot for each of its rounds.
 func bars(title string, cs []loadtest.Contender, col column) template.HTML {
 	const row = 44
 	most := 0.0

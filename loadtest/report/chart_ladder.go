@@ -87,7 +87,7 @@ func ladder(title string, l loadtest.Ladder, k kind, tracks []track) template.HT
 		for _, at := range t.points {
 			points = append(points, point{p.x.at(at.x), p.y.at(at.y)})
 		}
-		p.path("line s"+seriesClass(t.index), polyline(points), "")
+		p.series(t.index, points)
 		for i, at := range points {
 			p.shape(t.index, at.x, at.y, 3.5, fmt.Sprintf("%s, %s: %s", t.name, stepName(l, int64(t.points[i].x)), format(t.points[i].y, k)))
 		}

@@ -83,6 +83,7 @@ func quantileFigure(title, note string, cs []curve) (figure, bool) {
 	for _, c := range cs {
 		said = append(said, fmt.Sprintf("%s: median %s, p99 %s, slowest %s", c.name, format(c.at(.5), seconds), format(c.at(.99), seconds), format(c.max(), seconds)))
 	}
+	slices.SortStableFunc(cs, func(a, b curve) int { return cmp.Compare(b.max(), a.max()) })
 	return draw(title, note, func(w, h float64) template.HTML {
 		p := newPlot(w, h, title, strings.Join(said, "; "), 0)
 		p.right = w - min(0.42*w, 16+labelWidth(cs))
@@ -102,15 +103,19 @@ func quantileFigure(title, note string, cs []curve) (figure, bool) {
 			}
 			return "p" + trimZeros(fmt.Sprintf("%.4f", 100*q))
 		})
-		for _, c := range slices.SortedStableFunc(slices.Values(cs), func(a, b curve) int { return cmp.Compare(b.max(), a.max()) }) {
-			p.curve(c)
+		ends := make([]point, len(cs))
+		for i, c := range cs {
+			ends[i] = p.curve(c)
+		}
+		for i, c := range cs { // names last, when all lines are there to be avoided
+			p.labels.put(ends[i].x, ends[i].y, "label t"+seriesClass(c.index), c.label())
 		}
 		return p.done()
 	}), true
 }
 
-// curve draws one distribution up to its own last pull.
-func (p *plot) curve(c curve) {
+// curve draws one distribution up to its own last pull, and says where that is.
+func (p *plot) curve(c curve) point {
 	end := math.Log10(float64(len(c.sorted)))
 	var points []point
 	for i := range curvePoints {
@@ -122,9 +127,9 @@ func (p *plot) curve(c curve) {
 		points = append(points, point{p.x.at(u), p.y.at(v)})
 	}
 	last := points[len(points)-1]
-	p.path("line s"+seriesClass(c.index), polyline(points), "")
+	p.series(c.index, points)
 	p.shape(c.index, last.x, last.y, 4.5, c.name+": slowest "+format(c.max(), seconds).String())
-	p.labels.put(last.x, last.y, "label t"+seriesClass(c.index), c.label())
+	return last
 }
 
 // pullWait takes pulls that went well: a failed one waited for nothing.

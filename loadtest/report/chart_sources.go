@@ -70,7 +70,7 @@ func sourcesFigure(cs []loadtest.Contender) (figure, bool) {
 	if len(rows) < len(cs) {
 		note += " Other contenders do not say."
 	}
-	f := figure{Title: "Where the bytes came from", Note: note}
+	f := figure{Title: "Received bytes by source", Note: note}
 	render := func(w float64) template.HTML { return stacked(w, sources, rows) }
 	f.Wide, f.Narrow = render(wideWidth), render(narrowWidth)
 	return f, true

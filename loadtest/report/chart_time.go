@@ -96,7 +96,7 @@ func timeline(title string, k kind, tracks []track) template.HTML {
 		for i, at := range t.points {
 			points[i] = point{p.x.at(at.x), p.y.at(at.y)}
 		}
-		p.path("line s"+seriesClass(t.index), polyline(points), "")
+		p.series(t.index, points)
 	}
 	// Names last, so that no line runs through one.
 	for _, t := range topDown(tracks) {

@@ -29,6 +29,29 @@ type failure struct {
 	count    int
 }
 
+// failures are the groups of a report, of its ladder's steps if it is a ladder.
+func failures(r loadtest.Report) []failureGroup {
+	cs := r.Contenders[:min(len(r.Contenders), maxDrawn)]
+	if len(cs) == 0 && r.Ladder != nil {
+		for _, s := range r.Ladder.Steps {
+			at := slices.IndexFunc(cs, func(c loadtest.Contender) bool { return c.Name == s.Contender })
+			if at < 0 {
+				at = len(cs)
+				cs = append(cs, loadtest.Contender{Name: s.Contender})
+			}
+			cs[at].Rounds = append(cs[at].Rounds, s.Measurement)
+		}
+		cs = cs[:min(len(cs), maxDrawn)]
+	}
+	var groups []failureGroup
+	for i, c := range cs {
+		if g, ok := failuresOf(c.Name, i, c.Rounds); ok {
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
 // failuresOf sums kinds over rounds, the most frequent first. Contenders without
 // errors have no group.
 func failuresOf(name string, index int, ms []loadtest.Measurement) (failureGroup, bool) {

@@ -96,7 +96,9 @@ func (s sample) measurement(clients int, h habit) loadtest.Measurement {
 	}
 	m.Verified = m.Received
 	m.Wait, m.FirstByte = summarize(m.Pulls, pullWait), summarize(m.Pulls, pullFirstByte)
-	m.Requests["blob"] = loadtest.RequestTotals{Count: 5 * clients, Codes: map[string]int{"200": 5 * clients}, Bytes: m.Received}
+	m.Requests["blob"] = loadtest.RequestTotals{Count: 5 * clients, Codes: map[string]int{"200": 5 * clients}, Bytes: m.Received, Latency: m.Wait}
+	m.Requests["manifest"] = loadtest.RequestTotals{Count: 2 * clients, Codes: map[string]int{"200": 2*clients - 3, "429": 2, "0": 1}, Bytes: int64(clients) * 5000, Latency: m.FirstByte}
+	m.Requests["tag"] = loadtest.RequestTotals{Count: clients, Codes: map[string]int{"200": clients}, Latency: m.FirstByte}
 	for source, part := range h.sources {
 		m.Sources[source] = int64(part * float64(m.Received))
 	}
@@ -188,7 +190,18 @@ func samples() map[string]loadtest.Report {
 	errs.Contenders[0].Rounds[1].HeldBack = "it ran out of CPU for 4.1 s, and pulls left up to 0.9 s late"
 	early := s.report("cold-herd", 100, s.contender("registryd", 1, 3, habits["registryd"]))
 	early.Ended = "interrupted"
+	warm := s.report("warm-burst", 1000, s.contender("registryd", 5, 1000, habit{.08, .6, 0, .5, 60 << 20, 0, map[string]float64{"disk": 1}}), s.contender("nginx", 5, 1000, habit{.06, .5, 0, .4, 20 << 20, 0, nil}))
+	six := s.report("mixed-day", 5000)
+	for i := range 6 {
+		c := s.contender(fmt.Sprintf("build-%d", i+1), 3, 5000, habit{2 + float64(i), .3, 1 + float64(i)/3, 1, 90 << 20, .001, map[string]float64{"disk": .9 - .1*float64(i), "fill": .1 + .1*float64(i)}})
+		six.Contenders = append(six.Contenders, c)
+	}
+	nothing := s.report("cold-herd", 100, loadtest.Contender{Name: "registryd"})
+	nothing.Ended = "the target cannot be reached: connection refused"
 	return map[string]loadtest.Report{
+		"warm":        warm,
+		"six":         six,
+		"nothing":     nothing,
 		"one":         one,
 		"comparison":  s.comparison(5, 100, "registryd", "distribution", "zot", "nginx"),
 		"ladder":      s.ladder("registryd", "distribution"),

@@ -43,7 +43,7 @@ func draw(title, note string, f func(width, height float64) template.HTML) figur
 }
 
 // axisRoom keeps the numbers of a y axis clear of curves that begin at its height.
-const axisRoom = 48
+const axisRoom = 56
 
 // A plot is a canvas with two axes.
 type plot struct {
@@ -61,6 +61,12 @@ func newPlot(width, height float64, title, description string, right float64) *p
 	return p
 }
 
+// series draws a contender's line, which labels then avoid.
+func (p *plot) series(index int, points []point) {
+	p.path("line s"+seriesClass(index), polyline(points), "")
+	p.labels.avoid(points)
+}
+
 // rows draws the grid of the y axis; its numbers stand on the lines.
 func (p *plot) rows(n int, text func(float64) string) {
 	for _, t := range p.y.ticks(n) {
@@ -71,7 +77,9 @@ func (p *plot) rows(n int, text func(float64) string) {
 		}
 		p.line(p.left, y, p.right, y, class)
 		if y < p.bottom-.5 || p.y.log {
-			p.text(p.left, y-4, "tick", "start", text(t))
+			s := text(t)
+			p.text(p.left, y-4, "tick", "start", s)
+			p.labels.taken = append(p.labels.taken, box{p.left, y - 4 - labelHeight, p.left + textWidth(s), y - 2})
 		}
 	}
 	if p.y.log {

@@ -81,3 +81,15 @@ func TestTicksAreFewRisingAndInside(t *testing.T) {
 		}
 	}
 }
+
+// TestCoordinatesAreNumbers: a picture with a NaN in it is not drawn at all.
+func TestCoordinatesAreNumbers(t *testing.T) {
+	for v, want := range map[float64]string{1.26: "1.3", -0.04: "0", 100: "100", 1e12: "100000", math.Inf(-1): "0"} {
+		if got := px(v); got != want {
+			t.Errorf("px(%v) is %s, not %s", v, got, want)
+		}
+	}
+	if got := px(math.NaN()); got != "0" {
+		t.Errorf("NaN is %s", got)
+	}
+}

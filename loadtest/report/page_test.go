@@ -355,10 +355,11 @@ func absurd(rng *rand.Rand, v reflect.Value, depth int) {
 // has, against the paper, light and dark.
 func TestColoursAreReadable(t *testing.T) {
 	light, rest, _ := strings.Cut(pageStyle, "@media (prefers-color-scheme: dark)")
-	dark, _, _ := strings.Cut(rest, "@media print")
-	for name, sheet := range map[string]string{"light": light, "dark": dark} {
+	dark, rest, _ := strings.Cut(rest, "* {")
+	_, print, _ := strings.Cut(rest, "@media print")
+	for name, sheet := range map[string]string{"light": light, "dark": dark, "print": print} {
 		colours := map[string]string{}
-		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): (#[0-9a-f]{6})`).FindAllStringSubmatch(sheet, -1) {
+		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): (#[0-9a-f]{6}|#[0-9a-f]{3});`).FindAllStringSubmatch(sheet, -1) {
 			colours[m[1]] = m[2]
 		}
 		want := func(ink, paper string, least float64) {
@@ -379,6 +380,9 @@ func TestColoursAreReadable(t *testing.T) {
 
 func contrast(t *testing.T, a, b string) float64 {
 	luminance := func(s string) float64 {
+		if len(s) == 4 {
+			s = "#" + s[1:2] + s[1:2] + s[2:3] + s[2:3] + s[3:] + s[3:]
+		}
 		v, err := strconv.ParseUint(strings.TrimPrefix(s, "#"), 16, 32)
 		if err != nil {
 			t.Fatalf("the style sheet has no colour %q", s)

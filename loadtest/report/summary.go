@@ -131,11 +131,7 @@ func (s *screen) ladder(l loadtest.Ladder) {
 }
 
 func (s *screen) failures(r loadtest.Report) {
-	for i, c := range r.Contenders {
-		g, ok := failuresOf(c.Name, i, c.Rounds)
-		if !ok {
-			continue
-		}
+	for _, g := range failures(r) {
 		s.blank()
 		s.line(part{bold, "errors of " + g.Contender})
 		for _, f := range g.Failures {

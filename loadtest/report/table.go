@@ -36,6 +36,7 @@ type cell struct {
 	Whole, Fraction, Unit string
 	Note                  string // "12.8× (12.1 to 13.5)" or "± 4 %"
 	Title                 string // the rounds
+	Text                  string // instead of a number
 }
 
 // text is the number of a cell as the terminal writes it.

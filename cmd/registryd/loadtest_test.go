@@ -89,6 +89,34 @@ func TestComparisonHasItsRounds(t *testing.T) {
 	}
 }
 
+// Every contender that is started serves the scenario right, whatever it costs its
+// upstream: 5 s.
+func TestContendersServe(t *testing.T) {
+	registry := need.Binary(t, "registry")
+	need.Binary(t, "nginx")
+	for scenario, contenders := range map[string]string{
+		"cold-herd":       "registryd,distribution,nginx,nginx-static,direct",
+		"warm-burst":      "registryd,distribution,nginx",
+		"push-while-pull": "distribution",
+	} {
+		file := filepath.Join(t.TempDir(), "r.json")
+		status, said := loadtests(t, "run", scenario, "--clients", "3", "--scale", "0.1", "--compare", contenders, "--calibrate=false", "--json", file,
+			"--bin", "registryd="+programPath(t, "registryd"), "--bin", "distribution="+registry, "--assert", "errors==0")
+		if status != 0 {
+			t.Fatalf("%s: exit status %d:\n%s", scenario, status, said)
+		}
+		for _, c := range readReport(t, file).Contenders {
+			m := c.Rounds[0]
+			if len(m.Failures) > 0 || m.Verified != m.Received || m.Received < m.Wanted {
+				t.Errorf("%s by %s: %d bytes, %d of them right, failures %v", scenario, c.Name, m.Received, m.Verified, m.Failures)
+			}
+			if c.Name != "direct" && (c.Version == "" || c.Version == "unknown" || len(c.Settings) == 0) {
+				t.Errorf("%s: version %q, settings %q", c.Name, c.Version, c.Settings)
+			}
+		}
+	}
+}
+
 // A ladder has a step for each value, lowest first: 2 s.
 func TestLadderHasItsSteps(t *testing.T) {
 	for of, steps := range map[string]string{"clients": "4,1", "blobs": "10,1000", "size": "1MiB,64KiB"} {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
 	"hostlocal/loadtest"
 	"hostlocal/loadtest/images"
 	"hostlocal/loadtest/target"
@@ -165,8 +167,12 @@ func (t *turn) storm() *loadtest.Storm {
 			t.observe(t.at)
 		},
 	}
-	if t.round > 0 {
-		s.Results = t.Results
+	if t.round > 0 && t.Results != nil {
+		attack := fmt.Sprintf("%s %s %d", t.Scenario.Name, t.name, t.round)
+		s.Results = func(r *vegeta.Result) error {
+			r.Attack = attack // by which vegeta's own commands tell turns apart
+			return t.Results(r)
+		}
 	}
 	if t.fleet.Sampled() {
 		s.TargetCPU = t.fleet.CPU

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -93,6 +95,13 @@ func (l *loadRun) carryOut(cmd *cobra.Command, s loadtest.Scenario, results stri
 	e, err := l.experiment()
 	if err != nil {
 		return err
+	}
+	for _, a := range asserts {
+		for _, name := range a.Contenders() {
+			if !slices.Contains(e.Contenders, name) {
+				return exit(exitUsage, "the assertion %s is about %s, which is not in this run; it has %s", a, name, strings.Join(e.Contenders, ", "))
+			}
+		}
 	}
 	e.Scenario = s
 	if err := e.Check(); err != nil {

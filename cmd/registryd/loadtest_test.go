@@ -181,6 +181,7 @@ func TestRunsThatCannotBe(t *testing.T) {
 		{exitUsage, `line 2: unknown key "clients.profil"; did you mean "clients.profile"?`, []string{"run", bad}},
 		{exitUsage, "no such file", []string{"run", dir + "/none.yaml"}},
 		{exitUsage, "p99(pul)", []string{"run", "cold-herd", "--assert", "p99(pul)<=1s"}},
+		{exitUsage, "nginx, which is not in this run", []string{"run", "cold-herd", "--assert", "wall/wall(nginx)<=1.3"}},
 		{exitUsage, `unknown target "registrid"`, []string{"run", "cold-herd", "--target", "registrid"}},
 		{exitUsage, "named twice", []string{"run", "cold-herd", "--compare", "registryd,registryd"}},
 		{exitUsage, "--upstream HOST:PORT", []string{"run", "cold-herd", "--target", dead}},

@@ -46,6 +46,7 @@ Exit status:
 		loadtestListCommand(),
 		loadtestCheckCommand(),
 		loadtestUpstreamCommand(),
+		loadtestServeUpstreamCommand(),
 		loadtestCalibrateCommand(),
 		loadtestLadderCommand(),
 		loadtestReportCommand(),

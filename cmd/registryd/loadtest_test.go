@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,6 +132,41 @@ func TestLadderHasItsSteps(t *testing.T) {
 		if len(l.Steps) != 2 || l.Steps[0].Value >= l.Steps[1].Value || len(l.Steps[1].Measurement.Pulls) == 0 {
 			t.Errorf("%s: got %d steps", of, len(l.Steps))
 		}
+	}
+}
+
+// The upstream on its own is a registry like any that runs already, and says at its
+// end what it was asked: 1 s.
+func TestUpstreamIsATarget(t *testing.T) {
+	at := unused(t)
+	var said bytes.Buffer
+	cmd := exec.Command(programPath(t, "registryd"), "loadtest", "upstream", "cold-herd", "--scale", "0.05", "--latency", "1ms", "--listen", at)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	check(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill() }) // if it still runs
+	for end := time.Now().Add(startLimit); ; time.Sleep(5 * time.Millisecond) {
+		resp, err := http.Get("http://" + at + "/v2/storm/app-1/manifests/v1")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the upstream does not answer: %v; it said\n%s", err, &said)
+		}
+	}
+	status, words := loadtests(t, "run", "cold-herd", "--scale", "0.05", "--clients", "3", "--calibrate=false", "--images-there",
+		"--target", "http://"+at, "--assert", "errors==0", "--assert", "pulls==3")
+	if status != 0 {
+		t.Errorf("exit status %d:\n%s", status, words)
+	}
+	if strings.Contains(words, "upstream sent ") {
+		t.Errorf("what nobody counted is said to have been sent:\n%s", words)
+	}
+	check(t, cmd.Process.Signal(os.Interrupt))
+	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "of content sent") {
+		t.Errorf("%v:\n%s", err, &said)
 	}
 }
 

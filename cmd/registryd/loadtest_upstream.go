@@ -8,6 +8,7 @@ import (
 
 	"hostlocal/loadtest"
 	"hostlocal/loadtest/images"
+	"hostlocal/loadtest/lab"
 )
 
 func loadtestUpstreamCommand() *cobra.Command {
@@ -62,6 +63,17 @@ cache at it, and clients at the cache. The faults are counted from the first req
 		return nil
 	}
 	return cmd
+}
+
+// loadtestServeUpstreamCommand is the upstream of an experiment: a process that run
+// and ladder start.
+func loadtestServeUpstreamCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    lab.UpstreamCommand,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return lab.ServeUpstream() },
+	}
 }
 
 // overLine returns a line with what the command line says put over it.

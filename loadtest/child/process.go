@@ -38,6 +38,8 @@ type Spec struct {
 	Args   []string
 	Env    []string // beside PATH, HOME and TMPDIR
 	Dir    string   // the working folder and HOME; it is there, and has a folder tmp
+	Arg0   string   // what it is called in its own eyes; "" is Binary
+	Conn   *os.File // becomes its descriptor 3; nil is none. Whoever calls Start closes it
 	Gentle bool     // it has processes of its own, which only it can end: no SIGKILL when we end
 }
 
@@ -55,6 +57,12 @@ type Process struct {
 func Start(s Spec) (*Process, error) {
 	p := &Process{name: s.Name, cmd: exec.Command(s.Binary, s.Args...), ended: make(chan struct{})}
 	p.cmd.Dir = s.Dir
+	if s.Arg0 != "" {
+		p.cmd.Args[0] = s.Arg0
+	}
+	if s.Conn != nil {
+		p.cmd.ExtraFiles = []*os.File{s.Conn}
+	}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "TMPDIR=" + filepath.Join(s.Dir, "tmp")}, s.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	// Its own process group: ctrl-C at the terminal is for us, who then stop it.

@@ -10,7 +10,6 @@ import (
 	"hostlocal/loadtest"
 	"hostlocal/loadtest/bucket"
 	"hostlocal/loadtest/child"
-	"hostlocal/loadtest/line"
 	"hostlocal/loadtest/target"
 )
 
@@ -114,8 +113,4 @@ func (s *bucketServer) traffic() loadtest.Traffic {
 	}
 	c := s.proxy.Counts()
 	return loadtest.Traffic{Requests: c.Requests, Sent: c.Sent, Received: c.Received, Wire: c.Wire, Refused: c.Refused}
-}
-
-func (s *bucketServer) play(faults []line.Fault) (stop func() error, err error) {
-	return s.proxy.Play(faults)
 }

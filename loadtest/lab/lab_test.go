@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,6 +12,17 @@ import (
 	"hostlocal/loadtest/child"
 	"hostlocal/loadtest/target"
 )
+
+// TestMain lets the test's own binary be the upstream of its experiments.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[2] == UpstreamCommand {
+		if err := ServeUpstream(); err != nil {
+			panic(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 func herd(t *testing.T) loadtest.Scenario {
 	t.Helper()
@@ -105,6 +117,25 @@ func TestUpstreamWhoseAddressIsTaken(t *testing.T) {
 	e := Experiment{Scenario: herd(t).With(1, 0.01), Contenders: []string{"http://" + at[0]}, Upstream: at[0]}
 	if _, err := e.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "fake upstream") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An upstream that ends is the laboratory's fault, and says what it said last.
+func TestUpstreamThatEndsIsTold(t *testing.T) {
+	w, err := Experiment{Scenario: herd(t).With(1, 0.01)}.openWorld(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	if err := w.shape(loadtest.Line{}); err != nil {
+		t.Error(err)
+	}
+	w.upstream.process.Stop()
+	if err := w.shape(loadtest.Line{}); err == nil || !strings.Contains(err.Error(), "the fake upstream") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := w.settled(); err == nil {
+		t.Error("traffic of an upstream that is gone")
 	}
 }
 

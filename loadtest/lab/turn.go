@@ -48,9 +48,11 @@ func (t *turn) say(doing string) {
 // start brings up the bucket and the contender.
 func (t *turn) start(ctx context.Context) (err error) {
 	s := t.Scenario
-	t.reset(s)
+	if err := t.shape(s.Upstream); err != nil {
+		return err
+	}
 	o := target.Options{
-		Upstream: t.hub.URL, Daemons: s.Daemons, Cache: int64(s.Cache), Blobs: t.Blobs,
+		Upstream: t.url(), Daemons: s.Daemons, Cache: int64(s.Cache), Blobs: t.Blobs,
 		Binaries: t.Binaries, Dir: t.dir, Remote: t.Remote, Push: s.Push,
 	}
 	failing := len(images.Faults(s.Faults, "upstream")) > 0
@@ -110,7 +112,9 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	if err := t.prepare(ctx); err != nil {
 		return m, err
 	}
-	t.reset(t.Scenario)
+	if err := t.shape(t.Scenario.Upstream); err != nil {
+		return m, err
+	}
 	if t.bucket != nil {
 		t.bucket.forget()
 	}
@@ -132,12 +136,12 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	}
 	m.CPU = t.fleet.CPU() - used
 	m.Usage = shifted(usage, m.Began.Sub(began))
-	t.settle()
-	m.Upstream = t.traffic()
+	upstream, lost := t.settled()
+	m.Upstream = upstream
 	if t.bucket != nil {
 		m.Bucket = t.bucket.traffic()
 	}
-	err = errors.Join(err, stop())
+	err = errors.Join(err, lost, stop())
 	if profiles != nil {
 		files, lost := profiles.Stop()
 		m.Profiles, err = files, errors.Join(err, lost)
@@ -161,7 +165,7 @@ func (t *turn) mourn() {
 // storm is the load, without a beginning.
 func (t *turn) storm() *loadtest.Storm {
 	s := &loadtest.Storm{
-		Scenario: t.Scenario, Targets: t.fleet.Targets, Jobs: t.jobs(), AllowRemote: t.Remote, Connections: t.connections(),
+		Scenario: t.Scenario, Targets: t.fleet.Targets, Jobs: t.jobs(), AllowRemote: t.Remote,
 		Progress: func(p loadtest.Progress) {
 			t.at.Load = p
 			t.observe(t.at)
@@ -190,40 +194,31 @@ func (t *turn) jobs() []loadtest.Job {
 	return jobs
 }
 
-// traffic is what the upstream was asked; nothing at all where it is not the
-// contender's upstream.
-func (t *turn) traffic() loadtest.Traffic {
-	if t.There {
-		return loadtest.Traffic{}
-	}
-	return images.Traffic(t.hub)
-}
-
-// settleLimit bounds the wait for what the upstream still sends though no client
-// waits for it: it counts as sent, and a stalled upstream never ends.
-const settleLimit = 2 * time.Second
-
-func (t *turn) settle() {
-	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
-	defer cancel()
-	t.hub.WaitIdle(ctx) // or not: what counts is what was sent by now
-}
-
 // playFaults lets the scenario's faults happen from now on. Stop ends them.
 func (t *turn) playFaults() (stop func() error, err error) {
-	upstream, err := t.hub.Play(images.Faults(t.Scenario.Faults, "upstream"))
-	if err != nil {
-		return nil, err
+	var stops []func() error
+	stop = func() error {
+		var failed []error
+		for _, f := range stops {
+			failed = append(failed, f())
+		}
+		return errors.Join(failed...)
 	}
-	faults := images.Faults(t.Scenario.Faults, "bucket")
-	if t.bucket == nil || len(faults) == 0 {
-		return upstream, nil
+	if t.upstream != nil {
+		end, err := t.upstream.play(t.Scenario.Faults)
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, end)
 	}
-	bucket, err := t.bucket.play(faults)
-	if err != nil {
-		return nil, errors.Join(err, upstream())
+	if t.bucket != nil && t.bucket.proxy != nil {
+		end, err := t.bucket.proxy.Play(images.Faults(t.Scenario.Faults, "bucket"))
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		stops = append(stops, end)
 	}
-	return func() error { return errors.Join(upstream(), bucket()) }, nil
+	return stop, nil
 }
 
 // shifted counts samples from the measurement's beginning, which is a little after

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"hostlocal/loadtest"
-	"hostlocal/loadtest/hub"
-	"hostlocal/loadtest/images"
 	"hostlocal/loadtest/target"
 )
 
@@ -42,9 +40,11 @@ const (
 // warm has every daemon pull every image until that costs the upstream nothing, from
 // an upstream without limits.
 func (t *turn) warm(ctx context.Context) error {
-	t.hub.SetShape(hub.Shape{Token: t.Scenario.Upstream.Token, CDN: t.Scenario.Upstream.CDN})
+	free := loadtest.Line{Token: t.Scenario.Upstream.Token, CDN: t.Scenario.Upstream.CDN}
 	for range warmPasses {
-		t.hub.Forget()
+		if err := t.shape(free); err != nil {
+			return err
+		}
 		m, err := t.pass().Run(ctx)
 		if err != nil {
 			return fmt.Errorf("warming: %w", err)
@@ -52,9 +52,8 @@ func (t *turn) warm(ctx context.Context) error {
 		if len(m.Failures) > 0 {
 			return fmt.Errorf("warming %s: %d pulls failed (%s), such as %s", t.name, m.Failures[0].Count, m.Failures[0].Kind, m.Failures[0].Examples[0])
 		}
-		t.settle()
-		if images.Traffic(t.hub).Sent == 0 {
-			return nil
+		if sent, err := t.settled(); err != nil || sent.Sent == 0 {
+			return err
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"hostlocal/loadtest"
 	"hostlocal/loadtest/hub"
@@ -14,31 +15,78 @@ import (
 
 // A world is what all turns have in common: the upstream and its images.
 type world struct {
-	dir   string
-	hub   *hub.Hub // nil where the contenders have the images
-	set   *images.Set
-	files *target.Files // nil until a contender wants them
+	dir      string
+	upstream *upstream // nil where the contenders have the images
+	hub      *hub.Hub  // has the images too, and nobody asks it
+	set      *images.Set
+	files    *target.Files // nil until a contender wants them
 }
 
-// openWorld starts the upstream and makes the images. Where the contenders have
-// them already, an upstream that nobody asks says which there are.
-func (e Experiment) openWorld(ctx context.Context, dir string) (*world, error) {
+// openWorld starts the upstream and makes the images.
+func (e Experiment) openWorld(ctx context.Context, dir string) (w *world, err error) {
+	w = &world{dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	if w.hub, err = hub.Start(); err != nil {
+		return w, err
+	}
+	if w.set, err = images.Build(e.Scenario, w.hub); err != nil {
+		return w, fmt.Errorf("making the images: %w", err)
+	}
+	if e.There {
+		return w, ctx.Err()
+	}
 	listen := e.Upstream
-	if listen == "" || e.There {
+	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	h, err := hub.Start(hub.Listen(listen), hub.Shaped(images.Shape(e.Scenario.Upstream)))
-	if err != nil {
-		return nil, fmt.Errorf("starting the fake upstream: %w", err)
-	}
-	w := &world{dir: dir, hub: h}
-	if w.set, err = images.Build(e.Scenario, h); err != nil {
-		return nil, errors.Join(fmt.Errorf("making the images: %w", err), w.close())
-	}
-	return w, ctx.Err()
+	w.upstream, err = e.startUpstream(ctx, dir, listen)
+	return w, err
 }
 
-func (w *world) close() error { return w.hub.Close() }
+func (w *world) close() error {
+	var failed []error
+	if w.upstream != nil {
+		failed = append(failed, w.upstream.close())
+	}
+	if w.hub != nil {
+		failed = append(failed, w.hub.Close())
+	}
+	return errors.Join(failed...)
+}
+
+// url is where contenders find the upstream.
+func (w *world) url() string {
+	if w.upstream == nil {
+		return ""
+	}
+	return w.upstream.URL
+}
+
+// shape brings the upstream to how it is in good times: nothing counted, no limit
+// used up.
+func (w *world) shape(l loadtest.Line) error {
+	if w.upstream == nil {
+		return nil
+	}
+	return w.upstream.shape(l)
+}
+
+// settleLimit bounds the wait for what the upstream still sends though no client
+// waits for it: it counts as sent, and a stalled upstream never ends.
+const settleLimit = 2 * time.Second
+
+// settled returns what the upstream was asked and sent, when it has come to rest;
+// nothing at all where there is none.
+func (w *world) settled() (loadtest.Traffic, error) {
+	if w.upstream == nil {
+		return loadtest.Traffic{}, nil
+	}
+	return w.upstream.settled(settleLimit)
+}
 
 // inPlace writes the content of all images to files, once.
 func (w *world) inPlace() (*target.Files, error) {
@@ -50,10 +98,4 @@ func (w *world) inPlace() (*target.Files, error) {
 		w.files = f
 	}
 	return w.files, nil
-}
-
-// reset brings the upstream back to how it was: nothing counted, no limit used up.
-func (w *world) reset(s loadtest.Scenario) {
-	w.hub.SetShape(images.Shape(s.Upstream))
-	w.hub.Forget()
 }

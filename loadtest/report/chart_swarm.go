@@ -32,6 +32,9 @@ func swarms(cs []loadtest.Contender) (figures []figure) {
 		if every > 1 {
 			note += fmt.Sprintf(", one in %s drawn", inCount(every))
 		}
+		if n := leftPulls(m); n > 0 {
+			note += fmt.Sprintf(", %s hung up as told (grey)", inCount(n))
+		}
 		if n := failedPulls(m); n > 0 {
 			note += fmt.Sprintf(", %s failed (dashed, with a cross)", inCount(n))
 		}
@@ -90,7 +93,7 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 	p.line(p.left, p.bottom, p.right, p.bottom, "axis")
 	p.columns(p.x.ticks(4), func(v float64) string { return tickText(v, seconds) })
 	step := (p.bottom - p.top - 4) / float64(len(pulls))
-	var late, good, bad, crosses strings.Builder
+	var late, good, bad, left, crosses strings.Builder
 	end := 0.0
 	for i, pull := range pulls {
 		y := p.top + 2 + (float64(i)+.5)*min(step, 26)
@@ -99,6 +102,9 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 			late.WriteString("M" + px(due) + " " + px(y) + "H" + px(start))
 		}
 		into := &good
+		if pull.Left {
+			into = &left
+		}
 		if pull.Failure != "" {
 			into = &bad
 			crosses.WriteString("M" + px(done-2.5) + " " + px(y-2.5) + "l5 5m0-5l-5 5")
@@ -110,7 +116,7 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 	for _, layer := range []struct {
 		class string
 		d     string
-	}{{"late", late.String()}, {"s" + seriesClass(index), good.String()}, {"bad", bad.String()}} {
+	}{{"late", late.String()}, {"s" + seriesClass(index), good.String()}, {"left", left.String()}, {"bad", bad.String()}} {
 		if layer.d != "" {
 			p.stroke("swarm "+layer.class, layer.d, width)
 		}

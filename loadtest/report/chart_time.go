@@ -128,7 +128,7 @@ func thinTrack(points []point) []point {
 func pullsDone(m *loadtest.Measurement) []point {
 	var ends []float64
 	for _, p := range m.Pulls {
-		if p.Failure == "" {
+		if p.Failure == "" && !p.Left {
 			ends = append(ends, p.End.Seconds())
 		}
 	}

@@ -40,6 +40,9 @@ func (s spread) noise() float64 {
 	return (s.high - s.low) / math.Abs(s.median)
 }
 
+// aroundOne is whether the rounds of a ratio disagree on which is more.
+func (s spread) aroundOne() bool { return s.rounds > 1 && s.low <= 1 && s.high >= 1 }
+
 // overRounds is a column of a contender.
 func overRounds(c loadtest.Contender, col column) spread {
 	values := make([]float64, len(c.Rounds))

@@ -1,7 +1,7 @@
 package report
 
 import (
-	stdbytes "bytes"
+	"bytes"
 	"math"
 	"reflect"
 	"strings"
@@ -13,7 +13,7 @@ import (
 func TestReportsSurviveJSON(t *testing.T) {
 	for name, r := range samples() {
 		r.Verdicts = append(r.Verdicts, loadtest.Verdict{Assertion: "wall<=3s", Contender: "x", Value: 2.5, OK: true})
-		var b stdbytes.Buffer
+		var b bytes.Buffer
 		if err := WriteJSON(&b, r); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestWhatIsNotANumberIsNotWritten(t *testing.T) {
 		Tool:     loadtest.Calibration{PullsPerSecond: math.NaN(), BytesPerSecond: 5},
 		Verdicts: []loadtest.Verdict{{Assertion: "a", Value: math.NaN()}, {Assertion: "b", Value: math.Inf(1)}, {Assertion: "c", Value: 0}},
 	}
-	var b stdbytes.Buffer
+	var b bytes.Buffer
 	if err := WriteJSON(&b, r); err != nil {
 		t.Fatal(err)
 	}

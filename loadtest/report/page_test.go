@@ -1,7 +1,7 @@
 package report
 
 import (
-	stdbytes "bytes"
+	"bytes"
 	"encoding/xml"
 	"fmt"
 	"math"
@@ -23,7 +23,7 @@ import (
 // closed in order, and nothing on it reaches outside.
 func render(t *testing.T, r loadtest.Report) (*html.Node, string) {
 	t.Helper()
-	var b stdbytes.Buffer
+	var b bytes.Buffer
 	if err := WriteHTML(&b, r); err != nil {
 		t.Fatal(err)
 	}

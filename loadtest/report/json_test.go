@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 
 func TestReportsSurviveJSON(t *testing.T) {
 	for name, r := range samples() {
-		r.Verdicts = append(r.Verdicts, loadtest.Verdict{Assertion: "wall<=3s", Contender: "x", Value: 2.5, OK: true})
+		r.Verdicts = append(slices.Clone(r.Verdicts), loadtest.Verdict{Assertion: "wall<=3s", Contender: "x", Value: 2.5, OK: true})
 		var b bytes.Buffer
 		if err := WriteJSON(&b, r); err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ func swarms(cs []loadtest.Contender) (figures []figure) {
 		pulls, every := thinPulls(m.Pulls, maxMarks/len(cs))
 		note := plural(len(m.Pulls), "pull", "pulls")
 		if every > 1 {
-			note += fmt.Sprintf(", one in %s drawn", inCount(every))
+			note += fmt.Sprintf(", about one in %s drawn", inCount(every))
 		}
 		if n := leftPulls(m); n > 0 {
 			note += fmt.Sprintf(", %s hung up as told (grey)", inCount(n))
@@ -66,21 +66,43 @@ func latestEnd(cs []loadtest.Contender) float64 {
 	return last
 }
 
-// thinPulls orders pulls by when they were due and when they ended, and keeps at
-// most so many, evenly, the last always among them.
+// thinPulls orders pulls by when they were due and when they ended, and keeps about
+// so many at most: evenly, and beside them those that a picture must not lose, which
+// are the last to end and the failed ones, these too evenly if they are too many.
 func thinPulls(pulls []loadtest.Pull, most int) (kept []loadtest.Pull, every int) {
 	sorted := slices.Clone(pulls)
 	slices.SortFunc(sorted, func(a, b loadtest.Pull) int {
 		return cmp.Or(cmp.Compare(a.Due.Round(10*time.Millisecond), b.Due.Round(10*time.Millisecond)), cmp.Compare(a.End, b.End))
 	})
-	most = max(most, 2)
+	most = max(most, 4)
 	if len(sorted) <= most {
 		return sorted, 1
 	}
-	for i := range most {
-		kept = append(kept, sorted[i*(len(sorted)-1)/(most-1)])
+	last := 0
+	var failed []int
+	for i, p := range sorted {
+		if p.End > sorted[last].End {
+			last = i
+		}
+		if p.Failure != "" {
+			failed = append(failed, i)
+		}
 	}
-	return kept, (len(sorted) + most - 1) / most
+	keep := map[int]bool{last: true}
+	forFailed := min(len(failed), most/3)
+	for i := range forFailed {
+		keep[failed[i*len(failed)/forFailed]] = true
+	}
+	others := most - forFailed - 1
+	for i := range others {
+		keep[i*len(sorted)/others] = true
+	}
+	for i, p := range sorted {
+		if keep[i] {
+			kept = append(kept, p)
+		}
+	}
+	return kept, (len(sorted) + others - 1) / others
 }
 
 func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, last float64) template.HTML {

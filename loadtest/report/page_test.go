@@ -285,7 +285,7 @@ func TestAHundredThousandPullsFitAMegabyte(t *testing.T) {
 	if len(text) > 1<<20 {
 		t.Errorf("the page takes %d bytes", len(text))
 	}
-	if !strings.Contains(textOf(root), "5,600 pulls, one in 34 drawn") {
+	if !strings.Contains(textOf(root), "5,600 pulls, about one in 51 drawn") {
 		t.Error("the page does not say that it thinned the pulls")
 	}
 }

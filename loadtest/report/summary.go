@@ -55,7 +55,7 @@ func Summary(w io.Writer, r loadtest.Report, width int, colour bool) error {
 		if !v.OK {
 			mark, style = "BROKEN", red
 		}
-		s.line(part{style, mark}, part{plainStyle, fmt.Sprintf("  %s  (%s, %s)", v.Assertion, v.Value, v.Contender)})
+		s.line(part{style, mark}, part{plainStyle, "  " + v.Assertion + "  (" + strings.Join(nonEmpty(v.Value, v.Contender), ", ") + ")"})
 	}
 	_, err := io.WriteString(w, s.b.String())
 	return err

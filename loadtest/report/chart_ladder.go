@@ -71,8 +71,8 @@ func ladder(title string, l loadtest.Ladder, k kind, tracks []track) template.HT
 	switch {
 	case least > 0 && most/least > tooWide:
 		p.y = logScale(least, most, p.bottom, p.top)
-		p.y.binary = k == bytes
-	case k == bytes:
+		p.y.binary = k == byteCount
+	case k == byteCount:
 		p.y = byteScale(most, p.bottom, p.top, k)
 	case k == count:
 		p.y = countScale(most, p.bottom, p.top)
@@ -118,7 +118,7 @@ func stepName(l loadtest.Ladder, v int64) string {
 // stepShort is a step on an axis.
 func stepShort(l loadtest.Ladder, v int64) string {
 	if ofBytes(l) {
-		return tickText(float64(v), bytes)
+		return tickText(float64(v), byteCount)
 	}
 	return inCount(int(v))
 }

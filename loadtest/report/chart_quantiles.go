@@ -132,7 +132,10 @@ func (p *plot) curve(c curve) point {
 	return last
 }
 
-// pullWait takes pulls that went well: a failed one waited for nothing.
-func pullWait(p loadtest.Pull) (time.Duration, bool) { return p.Wait(), p.Failure == "" }
+// pullWait takes pulls that went well: a failed one waited for nothing, and one that
+// hung up on purpose did not wait.
+func pullWait(p loadtest.Pull) (time.Duration, bool) {
+	return p.Wait(), p.Failure == "" && !p.Left
+}
 
 func pullFirstByte(p loadtest.Pull) (time.Duration, bool) { return p.FirstByte, p.FirstByte > 0 }

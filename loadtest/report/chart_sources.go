@@ -33,6 +33,9 @@ func sourcesOf(cs []loadtest.Contender) []string {
 	sums := map[string]int64{}
 	for _, c := range cs {
 		for _, m := range c.Rounds {
+			if onlyUnnamed(m.Sources) {
+				continue
+			}
 			for source, n := range m.Sources {
 				sums[cmp.Or(source, noSource)] += n
 			}
@@ -47,6 +50,7 @@ func sourcesOf(cs []loadtest.Contender) []string {
 		}
 		return len(knownSources)
 	}
+	maps.DeleteFunc(sums, func(_ string, n int64) bool { return n <= 0 })
 	sources := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(sums[b], sums[a]), cmp.Compare(a, b))
 	})

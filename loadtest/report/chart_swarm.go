@@ -30,7 +30,10 @@ func swarms(cs []loadtest.Contender) (figures []figure) {
 		pulls, every := thinPulls(m.Pulls, maxMarks/len(cs))
 		note := plural(len(m.Pulls), "pull", "pulls")
 		if every > 1 {
-			note += fmt.Sprintf(", one in %s drawn", inCount(every))
+			note += fmt.Sprintf(", about one in %s drawn", inCount(every))
+		}
+		if n := leftPulls(m); n > 0 {
+			note += fmt.Sprintf(", %s hung up as told (grey)", inCount(n))
 		}
 		if n := failedPulls(m); n > 0 {
 			note += fmt.Sprintf(", %s failed (dashed, with a cross)", inCount(n))
@@ -63,21 +66,43 @@ func latestEnd(cs []loadtest.Contender) float64 {
 	return last
 }
 
-// thinPulls orders pulls by when they were due and when they ended, and keeps at
-// most so many, evenly, the last always among them.
+// thinPulls orders pulls by when they were due and when they ended, and keeps about
+// so many at most: evenly, and beside them those that a picture must not lose, which
+// are the last to end and the failed ones, these too evenly if they are too many.
 func thinPulls(pulls []loadtest.Pull, most int) (kept []loadtest.Pull, every int) {
 	sorted := slices.Clone(pulls)
 	slices.SortFunc(sorted, func(a, b loadtest.Pull) int {
 		return cmp.Or(cmp.Compare(a.Due.Round(10*time.Millisecond), b.Due.Round(10*time.Millisecond)), cmp.Compare(a.End, b.End))
 	})
-	most = max(most, 2)
+	most = max(most, 4)
 	if len(sorted) <= most {
 		return sorted, 1
 	}
-	for i := range most {
-		kept = append(kept, sorted[i*(len(sorted)-1)/(most-1)])
+	last := 0
+	var failed []int
+	for i, p := range sorted {
+		if p.End > sorted[last].End {
+			last = i
+		}
+		if p.Failure != "" {
+			failed = append(failed, i)
+		}
 	}
-	return kept, (len(sorted) + most - 1) / most
+	keep := map[int]bool{last: true}
+	forFailed := min(len(failed), most/3)
+	for i := range forFailed {
+		keep[failed[i*len(failed)/forFailed]] = true
+	}
+	others := most - forFailed - 1
+	for i := range others {
+		keep[i*len(sorted)/others] = true
+	}
+	for i, p := range sorted {
+		if keep[i] {
+			kept = append(kept, p)
+		}
+	}
+	return kept, (len(sorted) + others - 1) / others
 }
 
 func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, last float64) template.HTML {
@@ -90,7 +115,7 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 	p.line(p.left, p.bottom, p.right, p.bottom, "axis")
 	p.columns(p.x.ticks(4), func(v float64) string { return tickText(v, seconds) })
 	step := (p.bottom - p.top - 4) / float64(len(pulls))
-	var late, good, bad, crosses strings.Builder
+	var late, good, bad, left, crosses strings.Builder
 	end := 0.0
 	for i, pull := range pulls {
 		y := p.top + 2 + (float64(i)+.5)*min(step, 26)
@@ -99,6 +124,9 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 			late.WriteString("M" + px(due) + " " + px(y) + "H" + px(start))
 		}
 		into := &good
+		if pull.Left {
+			into = &left
+		}
 		if pull.Failure != "" {
 			into = &bad
 			crosses.WriteString("M" + px(done-2.5) + " " + px(y-2.5) + "l5 5m0-5l-5 5")
@@ -110,7 +138,7 @@ func swarm(w, h float64, index int, name, note string, pulls []loadtest.Pull, la
 	for _, layer := range []struct {
 		class string
 		d     string
-	}{{"late", late.String()}, {"s" + seriesClass(index), good.String()}, {"bad", bad.String()}} {
+	}{{"late", late.String()}, {"s" + seriesClass(index), good.String()}, {"left", left.String()}, {"bad", bad.String()}} {
 		if layer.d != "" {
 			p.stroke("swarm "+layer.class, layer.d, width)
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"hostlocal/loadtest"
 )
@@ -33,10 +34,10 @@ func timeFigures(cs []loadtest.Contender) []figure {
 		{"Pulls done", "", count, pullsDone},
 		{"Bytes to clients, per second", "Each pull's bytes are spread evenly over its time.", rate, bytesPerSecond},
 		{"CPU, in cores", "", number, coresUsed},
-		{"Memory (RSS)", "", bytes, usage(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
+		{"Memory (RSS)", "", byteCount, usage(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
 		{"Open descriptors", "", count, usage(func(u loadtest.Usage) float64 { return float64(u.Descriptors) })},
 		{"Goroutines", "Of contenders that say so.", count, usage(func(u loadtest.Usage) float64 { return float64(u.Goroutines) })},
-		{"Disk", "Allocated under the cache's folder.", bytes, usage(func(u loadtest.Usage) float64 { return float64(u.Disk) })},
+		{"Disk", "Allocated under the cache's folder.", byteCount, usage(func(u loadtest.Usage) float64 { return float64(u.Disk) })},
 	}
 	var figures []figure
 	for _, ch := range charts {
@@ -84,7 +85,7 @@ func timeline(title string, k kind, tracks []track) template.HTML {
 	p.x = exactScale(last, p.left+axisRoom, p.right)
 	p.y = linearScale(most, p.bottom, p.top)
 	switch k {
-	case bytes, rate:
+	case byteCount, rate:
 		p.y = byteScale(most, p.bottom, p.top, k)
 	case count:
 		p.y = countScale(most, p.bottom, p.top)
@@ -128,7 +129,7 @@ func thinTrack(points []point) []point {
 func pullsDone(m *loadtest.Measurement) []point {
 	var ends []float64
 	for _, p := range m.Pulls {
-		if p.Failure == "" {
+		if p.Failure == "" && !p.Left {
 			ends = append(ends, p.End.Seconds())
 		}
 	}
@@ -170,13 +171,22 @@ func bytesPerSecond(m *loadtest.Measurement) []point {
 	return points
 }
 
+// coresOver is the least time that a slope of the CPU time is taken over: the
+// kernel counts it in steps of 10 ms, which over 100 ms would draw nothing but teeth.
+const coresOver = 300 * time.Millisecond
+
 // coresUsed is the slope of the CPU time.
 func coresUsed(m *loadtest.Measurement) []point {
+	if len(m.Usage) == 0 {
+		return nil
+	}
+	from := m.Usage[0]
+	over := max(coresOver, (m.Usage[len(m.Usage)-1].At-from.At)/100)
 	var points []point
-	for i := 1; i < len(m.Usage); i++ {
-		a, b := m.Usage[i-1], m.Usage[i]
-		if d := (b.At - a.At).Seconds(); d > 0 {
-			points = append(points, point{b.At.Seconds(), max((b.CPU-a.CPU).Seconds()/d, 0)})
+	for _, u := range m.Usage {
+		if d := u.At - from.At; d >= over {
+			points = append(points, point{(from.At + d/2).Seconds(), max((u.CPU-from.CPU).Seconds()/d.Seconds(), 0)})
+			from = u
 		}
 	}
 	return thinTrack(points)

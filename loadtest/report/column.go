@@ -31,27 +31,28 @@ var columns = slices.Concat(
 	quantileColumns("first_byte", "Until the first byte of the first layer", func(m *loadtest.Measurement) loadtest.Quantiles { return m.FirstByte }),
 	[]column{
 		{"pulls", "pulls", "Pulls", count, func(m *loadtest.Measurement) float64 { return float64(len(m.Pulls)) }},
+		{"left", "hung up, as they were told", "Pulls", count, func(m *loadtest.Measurement) float64 { return positive(float64(leftPulls(m))) }},
 		{"failed", "failed pulls", "Pulls", count, func(m *loadtest.Measurement) float64 { return float64(failedPulls(m)) }},
 		{"errors", "errors, of pulls and requests", "Pulls", count, func(m *loadtest.Measurement) float64 { return float64(countErrors(m)) }},
 		{"requests", "requests of the clients", "Pulls", count, requestsOfClients},
-		{"wanted", "wanted, each digest once", "Bytes", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Wanted) }},
-		{"received", "received by clients", "Bytes", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Received) }},
+		{"wanted", "wanted, each digest once", "Bytes", byteCount, func(m *loadtest.Measurement) float64 { return float64(m.Wanted) }},
+		{"received", "received by clients", "Bytes", byteCount, func(m *loadtest.Measurement) float64 { return float64(m.Received) }},
 		{"verified", "of those, hashed", "Bytes", share, func(m *loadtest.Measurement) float64 { return float64(m.Verified) / float64(m.Received) }},
 		{"throughput", "received per second", "Bytes", rate, func(m *loadtest.Measurement) float64 { return float64(m.Received) / m.Wall.Seconds() }},
-		{"upstream_bytes", "sent by the upstream", "Bytes", bytes, func(m *loadtest.Measurement) float64 { return float64(m.Upstream.Sent) }},
+		{"upstream_bytes", "sent by the upstream", "Bytes", byteCount, func(m *loadtest.Measurement) float64 { return counted(m.Upstream, m.Upstream.Sent) }},
 		{"amplification", "upstream bytes for each byte wanted", "Bytes", number, func(m *loadtest.Measurement) float64 { return m.Amplification() }},
 		{"upstream_requests", "to the upstream", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return total(m.Upstream.Requests) }},
 		{"upstream_refused", "refused by the upstream, as told", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return refusals(m.Upstream) }},
 		{"bucket_requests", "to the bucket", "Requests behind it", count, func(m *loadtest.Measurement) float64 { return total(m.Bucket.Requests) }},
-		{"bucket_sent", "bytes sent by the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Sent) }},
-		{"bucket_received", "bytes put into the bucket", "Requests behind it", bytes, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Received) }},
+		{"bucket_sent", "bytes sent by the bucket", "Requests behind it", byteCount, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Sent) }},
+		{"bucket_received", "bytes put into the bucket", "Requests behind it", byteCount, func(m *loadtest.Measurement) float64 { return counted(m.Bucket, m.Bucket.Received) }},
 		{"cpu", "CPU time", "What it cost", seconds, cpuSeconds},
 		{"cpu_per_gib", "CPU-s per GiB received", "What it cost", number, func(m *loadtest.Measurement) float64 { return cpuSeconds(m) / (float64(m.Received) / gib) }},
-		{"rss_peak", "memory (RSS), peak", "What it cost", bytes, peak(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
+		{"rss_peak", "memory (RSS), peak", "What it cost", byteCount, peak(func(u loadtest.Usage) float64 { return float64(u.RSS) })},
 		{"goroutines_peak", "goroutines, peak", "What it cost", count, peak(func(u loadtest.Usage) float64 { return float64(u.Goroutines) })},
 		{"threads_peak", "threads, peak", "What it cost", count, peak(func(u loadtest.Usage) float64 { return float64(u.Threads) })},
 		{"descriptors_peak", "descriptors, peak", "What it cost", count, peak(func(u loadtest.Usage) float64 { return float64(u.Descriptors) })},
-		{"disk_peak", "disk, peak", "What it cost", bytes, peak(func(u loadtest.Usage) float64 { return float64(u.Disk) })},
+		{"disk_peak", "disk, peak", "What it cost", byteCount, peak(func(u loadtest.Usage) float64 { return float64(u.Disk) })},
 	},
 )
 
@@ -93,7 +94,7 @@ func quantile(q loadtest.Quantiles, name string) time.Duration {
 // sourceColumn is the share of the received bytes that one source gave.
 func sourceColumn(source string) column {
 	return column{"sources." + source, "from " + sourceTitle(source), "Bytes", share, func(m *loadtest.Measurement) float64 {
-		if len(m.Sources) == 0 || m.Received <= 0 {
+		if len(m.Sources) == 0 || m.Received <= 0 || onlyUnnamed(m.Sources) {
 			return math.NaN()
 		}
 		got := m.Sources[source]
@@ -137,6 +138,18 @@ func failedPulls(m *loadtest.Measurement) int {
 	n := 0
 	for i := range m.Pulls {
 		if m.Pulls[i].Failure != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// leftPulls are those of clients that hang up in the middle because the scenario
+// has it so: neither failed nor waits that count.
+func leftPulls(m *loadtest.Measurement) int {
+	n := 0
+	for i := range m.Pulls {
+		if m.Pulls[i].Left {
 			n++
 		}
 	}

@@ -37,7 +37,7 @@ func dimensionOf(k kind) dimension {
 	switch k {
 	case seconds:
 		return time1
-	case bytes:
+	case byteCount:
 		return byte1
 	case rate:
 		return dimension{bytes: 1, time: -1}

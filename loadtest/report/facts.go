@@ -130,7 +130,7 @@ func yamlScalar(v reflect.Value) string {
 		if x%(1<<10) != 0 {
 			return fmt.Sprint(int64(x))
 		}
-		q := format(float64(x), bytes)
+		q := format(float64(x), byteCount)
 		return trimZeros(strings.ReplaceAll(q.Number, ",", "")) + q.Unit
 	case float64:
 		if !finite(x) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,8 +182,9 @@ func (s sample) ladder(names ...string) loadtest.Report {
 	return r
 }
 
-// samples are the reports that people meet.
-func samples() map[string]loadtest.Report {
+// samples are the reports that people meet. They are shared: a test that changes
+// one clones what it changes.
+var samples = sync.OnceValue(func() map[string]loadtest.Report {
 	s := newSample(1)
 	one := s.comparison(1, 100, "registryd")
 	one.Contenders[0].Rounds[0].Failures = nil
@@ -191,9 +193,9 @@ func samples() map[string]loadtest.Report {
 	early := s.report("cold-herd", 100, s.contender("registryd", 1, 3, habits["registryd"]))
 	early.Ended = "interrupted"
 	warm := s.report("warm-burst", 1000, s.contender("registryd", 5, 1000, habit{.08, .6, 0, .5, 60 << 20, 0, map[string]float64{"disk": 1}}), s.contender("nginx", 5, 1000, habit{.06, .5, 0, .4, 20 << 20, 0, nil}))
-	six := s.report("mixed-day", 5000)
+	six := s.report("mixed-day", 1000)
 	for i := range 6 {
-		c := s.contender(fmt.Sprintf("build-%d", i+1), 3, 5000, habit{2 + float64(i), .3, 1 + float64(i)/3, 1, 90 << 20, .001, map[string]float64{"disk": .9 - .1*float64(i), "fill": .1 + .1*float64(i)}})
+		c := s.contender(fmt.Sprintf("build-%d", i+1), 3, 1000, habit{2 + float64(i), .3, 1 + float64(i)/3, 1, 90 << 20, .001, map[string]float64{"disk": .9 - .1*float64(i), "fill": .1 + .1*float64(i)}})
 		six.Contenders = append(six.Contenders, c)
 	}
 	nothing := s.report("cold-herd", 100, loadtest.Contender{Name: "registryd"})
@@ -208,7 +210,7 @@ func samples() map[string]loadtest.Report {
 		"errors":      errs,
 		"interrupted": early,
 	}
-}
+})
 
 // TestWritePages is for people: go test ./loadtest/report -run TestWritePages -report.write=/tmp/pages
 func TestWritePages(t *testing.T) {

@@ -43,7 +43,7 @@ func draw(title, note string, f func(width, height float64) template.HTML) figur
 }
 
 // axisRoom keeps the numbers of a y axis clear of curves that begin at its height.
-const axisRoom = 56
+const axisRoom = 62
 
 // A plot is a canvas with two axes.
 type plot struct {

@@ -39,7 +39,8 @@ func firstSentence(c loadtest.Contender, r loadtest.Report) string {
 		return name + " has no round"
 	}
 	wall := overRounds(c, mustColumn("wall"))
-	failed, pulls := failedPulls(m), len(m.Pulls)
+	left := leftPulls(m)
+	failed, pulls := failedPulls(m), len(m.Pulls)-left
 	took := ""
 	if finite(wall.median) {
 		took = " in " + format(wall.median, seconds).String()
@@ -53,6 +54,9 @@ func firstSentence(c loadtest.Contender, r loadtest.Report) string {
 		return fmt.Sprintf("%s served %s of %s%s; %s failed, mostly with %s", name, inCount(pulls-failed), plural(pulls, "client", "clients"), took, inCount(failed), commonFailure(m))
 	case r.Ended != "" && pulls < r.Scenario.Clients.Count:
 		return fmt.Sprintf("%s had served %s of %s%s when it ended early", name, inCount(pulls), plural(r.Scenario.Clients.Count, "client", "clients"), strings.Replace(took, " in ", " after ", 1))
+	}
+	if left > 0 {
+		took += fmt.Sprintf(", not counting %s that hung up as they were told", inCount(left))
 	}
 	return fmt.Sprintf("%s served %s%s", name, plural(pulls, "client", "clients"), took)
 }
@@ -79,7 +83,11 @@ func otherSentence(base, c loadtest.Contender) string {
 	if wall := overRounds(c, mustColumn("wall")); wall.rounds > 0 {
 		part := format(wall.median, seconds).String()
 		if ratio := ratioTo(base, c, mustColumn("wall")); ratio.rounds > 0 {
-			part += " (" + times(ratio.median) + ")"
+			part += " (" + times(ratio.median)
+			if ratio.aroundOne() {
+				part += ", within the noise"
+			}
+			part += ")"
 		}
 		parts = append(parts, part)
 	}

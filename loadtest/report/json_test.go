@@ -1,9 +1,10 @@
 package report
 
 import (
-	stdbytes "bytes"
+	"bytes"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,8 +13,8 @@ import (
 
 func TestReportsSurviveJSON(t *testing.T) {
 	for name, r := range samples() {
-		r.Verdicts = append(r.Verdicts, loadtest.Verdict{Assertion: "wall<=3s", Contender: "x", Value: 2.5, OK: true})
-		var b stdbytes.Buffer
+		r.Verdicts = append(slices.Clone(r.Verdicts), loadtest.Verdict{Assertion: "wall<=3s", Contender: "x", Value: 2.5, OK: true})
+		var b bytes.Buffer
 		if err := WriteJSON(&b, r); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +40,7 @@ func TestWhatIsNotANumberIsNotWritten(t *testing.T) {
 		Tool:     loadtest.Calibration{PullsPerSecond: math.NaN(), BytesPerSecond: 5},
 		Verdicts: []loadtest.Verdict{{Assertion: "a", Value: math.NaN()}, {Assertion: "b", Value: math.Inf(1)}, {Assertion: "c", Value: 0}},
 	}
-	var b stdbytes.Buffer
+	var b bytes.Buffer
 	if err := WriteJSON(&b, r); err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func verdictValue(v loadtest.Verdict) string {
 	case err == nil && a.left.dimension == time1:
 		return format(v.Value, seconds).String()
 	case err == nil && a.left.dimension == byte1:
-		return format(v.Value, bytes).String()
+		return format(v.Value, byteCount).String()
 	case err == nil && a.left.dimension == dimensionOf(rate):
 		return format(v.Value, rate).String()
 	}

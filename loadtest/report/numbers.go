@@ -14,7 +14,7 @@ const (
 	number  kind = iota // without a unit: a ratio
 	count               // whole things
 	seconds             // a time in seconds
-	bytes
+	byteCount
 	rate  // bytes a second
 	share // of one, written in per cent
 )
@@ -37,9 +37,9 @@ var units = map[kind][]struct {
 	name string
 	size float64
 }{
-	seconds: {{"µs", 1e-6}, {"ms", 1e-3}, {"s", 1}, {"min", 60}, {"h", 3600}},
-	bytes:   {{"B", 1}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"PiB", 1 << 50}},
-	rate:    {{"B/s", 1}, {"KiB/s", 1 << 10}, {"MiB/s", 1 << 20}, {"GiB/s", 1 << 30}, {"TiB/s", 1 << 40}},
+	seconds:   {{"µs", 1e-6}, {"ms", 1e-3}, {"s", 1}, {"min", 60}, {"h", 3600}},
+	byteCount: {{"B", 1}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"PiB", 1 << 50}},
+	rate:      {{"B/s", 1}, {"KiB/s", 1 << 10}, {"MiB/s", 1 << 20}, {"GiB/s", 1 << 30}, {"TiB/s", 1 << 40}},
 }
 
 // unitFrom is from which value on a unit is used. Seconds go far, because 95 s and
@@ -81,7 +81,7 @@ func formatIn(v float64, k kind, unit int) quantity {
 	case k == count:
 		return quantity{grouped(strconv.FormatFloat(math.Round(v), 'f', -1, 64)), ""}
 	case k == share:
-		return quantity{threeDigits(v * 100), "%"}
+		return quantity{twoDecimals(v * 100), "%"}
 	case k == number:
 		return quantity{threeDigits(v), ""}
 	}
@@ -150,7 +150,7 @@ func twoDecimals(v float64) string {
 
 func inSeconds(d time.Duration) string { return format(d.Seconds(), seconds).String() }
 
-func inBytes(n int64) string { return format(float64(n), bytes).String() }
+func inBytes(n int64) string { return format(float64(n), byteCount).String() }
 
 func inCount(n int) string { return format(float64(n), count).String() }
 

@@ -114,7 +114,11 @@ func (p *page) addMeasured(cs []loadtest.Contender) {
 	}
 	p.Times = grid{timeFigures(cs)}
 	if n := mostRounds(cs); n > 1 {
-		p.TimesNote = fmt.Sprintf("Of the %s, the one in the middle by its wall time.", plural(n, "round", "rounds"))
+		p.TimesNote = fmt.Sprintf("Of the %s, the one in the middle by its wall time", plural(n, "round", "rounds"))
+		if n%2 == 0 {
+			p.TimesNote += ", the slower of two"
+		}
+		p.TimesNote += "."
 	}
 }
 

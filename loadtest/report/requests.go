@@ -37,7 +37,7 @@ func requestsTable(cs []loadtest.Contender) table {
 			totals := m.Requests[kind]
 			r := row{Title: cut(kind, 40)}
 			for _, q := range []quantity{
-				format(float64(totals.Count), count), format(float64(totals.Bytes), bytes), latency(totals.Latency, "p50"), latency(totals.Latency, "p99"), latency(totals.Latency, "max"),
+				format(float64(totals.Count), count), format(float64(totals.Bytes), byteCount), latency(totals.Latency, "p50"), latency(totals.Latency, "p99"), latency(totals.Latency, "max"),
 			} {
 				r.Cells = append(r.Cells, cellOf(q))
 			}

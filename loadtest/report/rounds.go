@@ -40,6 +40,9 @@ func (s spread) noise() float64 {
 	return (s.high - s.low) / math.Abs(s.median)
 }
 
+// aroundOne is whether the rounds of a ratio disagree on which is more.
+func (s spread) aroundOne() bool { return s.rounds > 1 && s.low <= 1 && s.high >= 1 }
+
 // overRounds is a column of a contender.
 func overRounds(c loadtest.Contender, col column) spread {
 	values := make([]float64, len(c.Rounds))
@@ -60,7 +63,8 @@ func ratioTo(base, c loadtest.Contender, col column) spread {
 }
 
 // typicalRound is the round that the time lines draw: the one in the middle by its
-// wall time. It is nil if there is none.
+// wall time, of two in the middle the slower, which flatters nobody. It is nil if
+// there is none.
 func typicalRound(c loadtest.Contender) *loadtest.Measurement {
 	if len(c.Rounds) == 0 {
 		return nil
@@ -70,7 +74,7 @@ func typicalRound(c loadtest.Contender) *loadtest.Measurement {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.Rounds[a].Wall, c.Rounds[b].Wall) })
-	return &c.Rounds[order[(len(order)-1)/2]]
+	return &c.Rounds[order[len(order)/2]]
 }
 
 // mostRounds is how many rounds the contender with the most has.

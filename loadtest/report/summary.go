@@ -55,7 +55,7 @@ func Summary(w io.Writer, r loadtest.Report, width int, colour bool) error {
 		if !v.OK {
 			mark, style = "BROKEN", red
 		}
-		s.line(part{style, mark}, part{plainStyle, fmt.Sprintf("  %s  (%s, %s)", v.Assertion, v.Value, v.Contender)})
+		s.line(part{style, mark}, part{plainStyle, "  " + v.Assertion + "  (" + strings.Join(nonEmpty(v.Value, v.Contender), ", ") + ")"})
 	}
 	_, err := io.WriteString(w, s.b.String())
 	return err
@@ -85,10 +85,11 @@ func (s *screen) comparison(cs []loadtest.Contender) {
 			parts := []part{{dim, padRight(sc.title, titles)}}
 			for i, c := range all.Cells[from : from+len(some)] {
 				ratio := ""
-				if from+i > 0 && c.Note != "" {
-					ratio = strings.Fields(strings.TrimPrefix(c.Note, "≈ "))[0]
-				} else if from+i == 0 {
+				switch {
+				case from+i == 0:
 					ratio = c.Note
+				case c.Note != "": // without the spread, for which there is no room
+					ratio, _, _ = strings.Cut(strings.Replace(c.Note, "≈ ", "≈", 1), " ")
 				}
 				parts = append(parts, part{plainStyle, padLeft(c.text(), 10)}, part{dim, " " + padRight(ratio, each-11)})
 			}
@@ -96,7 +97,7 @@ func (s *screen) comparison(cs []loadtest.Contender) {
 		}
 	}
 	if len(cs) > 1 {
-		s.wrapped(dim, fmt.Sprintf("× against %s; medians of %s.", cut(cs[0].Name, 40), plural(mostRounds(cs), "round", "rounds")))
+		s.wrapped(dim, fmt.Sprintf("× against %s; medians of %s; ≈ is within the noise.", cut(cs[0].Name, 40), plural(mostRounds(cs), "round", "rounds")))
 	}
 }
 

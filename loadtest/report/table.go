@@ -124,18 +124,18 @@ func commonUnit(spreads []spread, k kind) int {
 
 // cellNote sets the others against the first, and the first against itself.
 func cellNote(base, c loadtest.Contender, col column, s spread, first bool) string {
-	if first {
+	if first && col.kind != share {
 		return noiseText(s)
 	}
 	ratio := ratioTo(base, c, col)
 	switch {
-	case ratio.rounds == 0 || col.kind == share || col.kind == count && col.name == "pulls":
+	case first || ratio.rounds == 0 || col.kind == share || col.kind == count && col.name == "pulls":
 		return ""
 	case ratio.low == 1 && ratio.high == 1:
 		return ""
 	case ratio.rounds == 1 || ratio.low == ratio.high:
 		return times(ratio.median)
-	case ratio.low <= 1 && ratio.high >= 1:
+	case ratio.aroundOne():
 		return fmt.Sprintf("≈ %s (%s to %s)", times(ratio.median), twoDecimals(ratio.low), twoDecimals(ratio.high))
 	}
 	return fmt.Sprintf("%s (%s to %s)", times(ratio.median), twoDecimals(ratio.low), twoDecimals(ratio.high))

@@ -43,13 +43,14 @@ func lateness(pulls []Pull) string {
 
 // A cpuLoad is what the tool and the targets had used when a run began.
 type cpuLoad struct {
-	target func() time.Duration
-	tool0  time.Duration
-	then0  time.Duration
+	target   func() time.Duration
+	tool0    time.Duration
+	then0    time.Duration
+	pressure int64
 }
 
 func measureLoad(target func() time.Duration) cpuLoad {
-	l := cpuLoad{target: target, tool0: ownCPU()}
+	l := cpuLoad{target: target, tool0: ownCPU(), pressure: memoryPressures()}
 	if target != nil {
 		l.then0 = target()
 	}
@@ -73,6 +74,14 @@ func (l cpuLoad) heldBack(wall time.Duration) string {
 	}
 	return fmt.Sprintf("the tool used %.1f of %.1f core-seconds and the targets %.1f: the machine's cores were the bound, and the tool had most of them; run it elsewhere, or hash less (clients: {sample: 10})",
 		tool.Seconds(), all, target.Seconds())
+}
+
+// starved says that the kernel ran short of memory for sockets, if so.
+func (l cpuLoad) starved() string {
+	if memoryPressures() == l.pressure {
+		return ""
+	}
+	return "the kernel ran short of memory for TCP (net.ipv4.tcp_mem) and dropped packets: waits of seconds may be its doing; run fewer clients, or the tool on a machine of its own"
 }
 
 // ownCPU returns the user and system time of this process.

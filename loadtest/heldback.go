@@ -14,7 +14,11 @@ const (
 	// thousand on two cores starts within it.
 	lateAllowed = 100 * time.Millisecond
 
-	// lateShare is the share of pulls that may be later.
+	// lateWait is the share of its wait that a pull may start late: below it, the
+	// target's figure is the target's.
+	lateWait = 0.05
+
+	// lateShare is the share of pulls that may be later than both.
 	lateShare = 0.01
 
 	// busyCores is the share of all cores beyond which there was no room for more,
@@ -30,7 +34,7 @@ const (
 func lateness(pulls []Pull) string {
 	var late []time.Duration
 	for _, p := range pulls {
-		if d := p.Start - p.Due; d > lateAllowed {
+		if d := p.Start - p.Due; d > lateAllowed && float64(d) > lateWait*float64(p.Wait()) {
 			late = append(late, d)
 		}
 	}

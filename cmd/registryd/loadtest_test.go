@@ -250,6 +250,20 @@ func TestTargetThatEndsInTheMiddle(t *testing.T) {
 	}
 }
 
+// Requests that cannot be written any more end the run with the status of a report,
+// and the report has what was measured.
+func TestFullDiskOfResultsEndsTheRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "r.json")
+	status, said := loadtests(t, "run", "cold-herd", "--clients", "3", "--scale", "0.05", "--calibrate=false", "--target", "direct",
+		"--results", "/dev/full", "--json", file)
+	if status != exitReport || !strings.Contains(said, syscall.ENOSPC.Error()) {
+		t.Errorf("exit status %d, want %d:\n%s", status, exitReport, said)
+	}
+	if r := readReport(t, file); len(r.Contenders[0].Rounds) != 1 || r.Ended == "" {
+		t.Errorf("the report has %d rounds and says %q", len(r.Contenders[0].Rounds), r.Ended)
+	}
+}
+
 // A report that finds the disk full says so with a status of its own, and the other
 // report is written.
 func TestFullDiskKeepsTheOtherReport(t *testing.T) {

@@ -134,7 +134,7 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	if len(m.Failures) > 0 && t.fleet.Sampled() {
 		t.mourn()
 	}
-	m.CPU = t.fleet.CPU() - used
+	m.CPU = max(0, t.fleet.CPU()-used) // one that has ended has taken its clock along
 	m.Usage = shifted(usage, m.Began.Sub(began))
 	upstream, lost := t.settled()
 	m.Upstream = upstream

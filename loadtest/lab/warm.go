@@ -64,10 +64,11 @@ func (t *turn) pass() *loadtest.Storm {
 	s := t.Scenario
 	s.Clients, s.Arrivals, s.Timeout, s.Push = loadtest.Clients{Profile: "containerd"}, loadtest.Arrivals{}, warmLimit, false
 	var jobs []loadtest.Job
+	seen := map[loadtest.Job]bool{}
 	for _, j := range t.set.Warmup() {
-		if j.Daemon == 0 {
-			for d := range t.fleet.Targets {
-				j.Daemon = d
+		for j.Daemon = range t.fleet.Targets {
+			if !seen[j] {
+				seen[j] = true
 				jobs = append(jobs, j)
 			}
 		}

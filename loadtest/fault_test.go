@@ -3,6 +3,7 @@ package loadtest
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"path"
 	"strconv"
@@ -61,6 +62,20 @@ func TestFailuresAreToldApart(t *testing.T) {
 				return true
 			}
 		},
+		"connection closed, by us": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				c, _, _ := w.(http.Hijacker).Hijack()
+				defer c.Close()
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+				for range 10 * maxHead / 8192 { // a head without an end
+					if _, err := io.WriteString(c, "X: "+strings.Repeat("y", 8187)+"\r\n"); err != nil {
+						return true
+					}
+				}
+				t.Error("all of an endless head was read")
+				return true
+			}
+		},
 		"status 429": status(429), "status 503": status(503), "status 404": status(404),
 		"timeout": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
 			is := h.isLayer(1)
@@ -83,6 +98,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if kind == "timeout" {
 				s.Timeout = 300 * time.Millisecond
 			}
+			kind, _, _ := strings.Cut(kind, ",")
 			wantFailure(t, h.run(s), kind)
 		})
 	}

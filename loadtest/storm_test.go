@@ -181,6 +181,27 @@ func TestTooFewDescriptorsHoldTheLoadBackAndSaySo(t *testing.T) {
 	}
 }
 
+func TestPullWithoutADescriptorIsTheToolsFailure(t *testing.T) {
+	h := newHub(t, 10)
+	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+		<-r.Context().Done()
+		return true
+	})
+	s := h.storm(scenario(20, "containerd"))
+	s.Connections, s.Scenario.Timeout = 1, 300*time.Millisecond
+	m, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, f := range m.Failures {
+		kinds[f.Kind] = true
+	}
+	if !kinds["timeout"] || !kinds["out of descriptors"] || m.Wait.Count != 0 {
+		t.Errorf("%+v", m.Failures)
+	}
+}
+
 func TestWhatHeldTheToolBack(t *testing.T) {
 	var pulls []Pull
 	for range 100 {

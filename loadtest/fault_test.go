@@ -140,6 +140,7 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 // Ranges are compared between clients and checked against the digest by one of
 // them: a byte that is wrong for some shows, whether it came to that one or not.
 func TestWrongRangeOfOneClientShows(t *testing.T) {
+	t.Parallel()
 	for _, which := range []int64{1, 4} { // the first is the one that spools
 		h := newHub(t, 20<<20)
 		is := h.isLayer(0)
@@ -239,6 +240,7 @@ func TestLeavingClientsHangUpInTheMiddle(t *testing.T) {
 }
 
 func TestSlowClientsReadAtTheirRate(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 300<<10, 100<<10)
 	s := scenario(4, "containerd")
 	s.Clients.Rate, s.Clients.Slow = 800<<10, 2
@@ -308,6 +310,7 @@ func TestLoadDoesNotLeaveThisMachine(t *testing.T) {
 }
 
 func TestInterruptedRunHasWhatThereIs(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	is := h.isLayer(0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -337,6 +340,7 @@ func TestInterruptedRunHasWhatThereIs(t *testing.T) {
 // A server that answers nothing must not delay what is due after: that is what an
 // open loop is.
 func TestStalledServerDoesNotDelayLaterPulls(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	release := make(chan struct{})
 	var asked atomic.Int64

@@ -71,6 +71,7 @@ func TestFullDiskUnderTheResultsEndsTheWritingAlone(t *testing.T) {
 }
 
 func TestProgressIsTold(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100<<10)
 	s := h.storm(scenario(10, "containerd"))
 	s.Scenario.Arrivals = Arrivals{Pace: "constant", Over: 600 * time.Millisecond}

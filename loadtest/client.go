@@ -181,7 +181,7 @@ func (c *client) connection(u *url.URL) (*conn, error) {
 	if k, err := c.slots.take(c.ctx, idle); k != nil || err != nil {
 		return k, err
 	}
-	buffer := 0
+	buffer := c.buffer
 	if c.pace != nil {
 		buffer = slowBuffer
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,12 @@ type conn struct {
 	err   error
 }
 
+// turns is who may read and hash at a moment: as many as there are cores, and the
+// others stand in line for their next chunk. Without it thousands of goroutines are
+// ready to run for ten milliseconds each, and whatever else this process does, start
+// pulls when they are due or be the upstream, comes round every few seconds.
+var turns = make(chan struct{}, runtime.GOMAXPROCS(0))
+
 var chunks = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 
 // newConn takes over c, which ends with ctx. slot is called when it is closed.
@@ -76,7 +83,9 @@ func (c *conn) receive(limit int, sink func([]byte)) (int, error) {
 		defer chunks.Put(buf)
 		n, err := c.Conn.Read((*buf)[:min(limit, chunk)])
 		if n > 0 && sink != nil {
+			turns <- struct{}{}
 			sink((*buf)[:n])
+			<-turns
 		}
 		if n > 0 {
 			err = nil
@@ -93,6 +102,8 @@ func (c *conn) receive(limit int, sink func([]byte)) (int, error) {
 // ready is called by the runtime when the socket may have something; false has it
 // call again.
 func (c *conn) ready(fd uintptr) bool {
+	turns <- struct{}{}
+	defer func() { <-turns }()
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
 	flags := 0

@@ -14,7 +14,11 @@ const (
 	// thousand on two cores starts within it.
 	lateAllowed = 100 * time.Millisecond
 
-	// lateShare is the share of pulls that may be later.
+	// lateWait is the share of its wait that a pull may start late: below it, the
+	// target's figure is the target's.
+	lateWait = 0.05
+
+	// lateShare is the share of pulls that may be later than both.
 	lateShare = 0.01
 
 	// busyCores is the share of all cores beyond which there was no room for more,
@@ -30,7 +34,7 @@ const (
 func lateness(pulls []Pull) string {
 	var late []time.Duration
 	for _, p := range pulls {
-		if d := p.Start - p.Due; d > lateAllowed {
+		if d := p.Start - p.Due; d > lateAllowed && float64(d) > lateWait*float64(p.Wait()) {
 			late = append(late, d)
 		}
 	}
@@ -43,13 +47,14 @@ func lateness(pulls []Pull) string {
 
 // A cpuLoad is what the tool and the targets had used when a run began.
 type cpuLoad struct {
-	target func() time.Duration
-	tool0  time.Duration
-	then0  time.Duration
+	target   func() time.Duration
+	tool0    time.Duration
+	then0    time.Duration
+	pressure int64
 }
 
 func measureLoad(target func() time.Duration) cpuLoad {
-	l := cpuLoad{target: target, tool0: ownCPU()}
+	l := cpuLoad{target: target, tool0: ownCPU(), pressure: memoryPressures()}
 	if target != nil {
 		l.then0 = target()
 	}
@@ -73,6 +78,14 @@ func (l cpuLoad) heldBack(wall time.Duration) string {
 	}
 	return fmt.Sprintf("the tool used %.1f of %.1f core-seconds and the targets %.1f: the machine's cores were the bound, and the tool had most of them; run it elsewhere, or hash less (clients: {sample: 10})",
 		tool.Seconds(), all, target.Seconds())
+}
+
+// starved says that the kernel ran short of memory for sockets, if so.
+func (l cpuLoad) starved() string {
+	if memoryPressures() == l.pressure {
+		return ""
+	}
+	return "the kernel ran short of memory for TCP (net.ipv4.tcp_mem) and dropped packets: waits of seconds may be its doing; run fewer clients, or the tool on a machine of its own"
 }
 
 // ownCPU returns the user and system time of this process.

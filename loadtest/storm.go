@@ -70,6 +70,7 @@ type run struct {
 	roles    []role
 	platform manifest.Platform
 	slots    *slots
+	buffer   int // of each connection's socket, in bytes; 0 leaves it to the kernel
 	rec      *recorder
 	parsed   *manifest.Cache
 	wanted   wanted
@@ -122,7 +123,7 @@ func (s *Storm) Run(ctx context.Context) (Measurement, error) {
 	begun := r.dispatch(inner, due)
 	r.wg.Wait()
 	wall := time.Since(r.began)
-	held := load.heldBack(wall)
+	held := joinReasons(load.starved(), load.heldBack(wall))
 	pushErr := <-pushed
 	close(ended)
 	<-progress
@@ -171,6 +172,7 @@ func (s *Storm) prepare() (*run, []time.Duration, error) {
 	for _, name := range s.Scenario.Clients.profiles() {
 		r.profiles = append(r.profiles, profiles[name])
 	}
+	r.buffer = receiveBuffer(min(n*atOnce(r.profiles), cap(r.slots.free)))
 	for i, j := range s.Jobs {
 		if j.Daemon < 0 || j.Daemon >= len(s.Targets) || !manifest.ValidRepository(j.Repo) || j.Digest.IsZero() && !manifest.ValidTag(j.Tag) {
 			return nil, nil, fmt.Errorf("pull %d, of %q with tag %q from target %d, is not one that can be made", i, j.Repo, j.Tag, j.Daemon)
@@ -240,7 +242,7 @@ func (r *run) one(ctx context.Context, i int, due time.Duration) {
 		random: rand.New(rand.NewPCG(r.seed, uint64(i))), ctx: ctx, cancel: cancel,
 		verify: s.Scenario.Clients.Sample <= 1 || i%s.Scenario.Clients.Sample == 0,
 	}
-	c.idle = make(chan *conn, c.connections())
+	c.idle = make(chan *conn, c.profile.connections())
 	c.leave.Store(stays)
 	if r.roles[i].slow {
 		c.pace = &pace{rate: int64(s.Scenario.Clients.Rate)}
@@ -280,12 +282,21 @@ func (r *run) timeout(cancel context.CancelCauseFunc) *time.Timer {
 	return time.AfterFunc(d, func() { cancel(errTimeout) })
 }
 
-// connections is how many the client may have at once.
-func (c *client) connections() int {
-	if c.from {
+// connections is how many a client may have at once.
+func (p profile) connections() int {
+	if p.from {
 		return maxAtOnce
 	}
-	return c.layers + 1
+	return p.layers + 1
+}
+
+// atOnce is the most of them.
+func atOnce(all []profile) int {
+	most := 0
+	for _, p := range all {
+		most = max(most, p.connections())
+	}
+	return most
 }
 
 func (c *client) leaves() bool { return c.roles[c.id].leaves }

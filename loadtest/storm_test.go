@@ -195,6 +195,10 @@ func TestWhatHeldTheToolBack(t *testing.T) {
 	if s := lateness(pulls); !strings.HasPrefix(s, "2 of 100 pulls began late, by up to 1h0m0s") {
 		t.Errorf("two late pulls: %q", s)
 	}
+	pulls[1].End = 21 * time.Hour
+	if s := lateness(pulls); s != "" {
+		t.Errorf("a pull that was late by less than a twentieth of its wait: %q", s)
+	}
 	cores := time.Duration(runtime.GOMAXPROCS(0))
 	for _, c := range []struct {
 		tool, target time.Duration // of a second of all cores

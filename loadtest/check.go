@@ -37,7 +37,7 @@ var (
 	faults  = []string{"stall", "down", "cut", "status", "slow"}
 
 	nameForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-	assertForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*(\([^()]*\))?\s*(<=|>=|==|!=|<|>)\s*[0-9].*$`)
+	assertForm = regexp.MustCompile(`^[^<>=!]+(<=|>=|==|!=|<|>)[^<>=!]+$`) // package report reads what is in it
 )
 
 // Check returns an error that wraps ErrScenario and names everything that is wrong

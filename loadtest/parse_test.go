@@ -10,7 +10,7 @@ import (
 )
 
 func TestScenariosThatComeWithTheTool(t *testing.T) {
-	want := strings.Fields("cold-herd cold-range fleet mixed-day push-while-pull rolling-deploy slow-clients soak upstream-limit upstream-stall warm-burst")
+	want := strings.Fields("cold-herd cold-range fleet mixed-day push-while-pull rolling-deploy slow-clients soak upstream-limit upstream-silent upstream-stall warm-burst")
 	var got []string
 	for _, s := range Scenarios() {
 		got = append(got, s.Name)
@@ -64,7 +64,7 @@ faults:
   - kind: cut
     value: 5242880
 timeout: 1m
-assert: ["errors==0"]
+assert: ["errors==0", "wall/wall(nginx) <= 1.3", "amplification<amplification(direct)"]
 push: true
 `))
 	want := Scenario{
@@ -74,7 +74,8 @@ push: true
 		Arrivals: Arrivals{Pace: "waves", Over: 2 * time.Second, Waves: 3, Every: 150 * time.Millisecond},
 		Upstream: Line{Latency: 20 * time.Millisecond, ConnectionRate: 12 << 20, TotalRate: 1 << 30, Token: true, CDN: true, Pulls: 100},
 		Bucket:   Bucket{Kind: "minio", Line: Line{Latency: 5 * time.Millisecond, ConnectionRate: 85 << 20}},
-		Daemons:  3, Cache: 1 << 30, Warm: true, Timeout: time.Minute, Assert: []string{"errors==0"}, Push: true,
+		Daemons:  3, Cache: 1 << 30, Warm: true, Timeout: time.Minute, Push: true,
+		Assert: []string{"errors==0", "wall/wall(nginx) <= 1.3", "amplification<amplification(direct)"},
 		Faults: []Fault{{time.Second, 2 * time.Second, "bucket", "status", 503}, {Kind: "cut", Value: 5 << 20}},
 	}
 	if err != nil || !reflect.DeepEqual(s, want) {

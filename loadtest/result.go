@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"math"
 	"time"
 
 	"hostlocal/manifest"
@@ -157,7 +158,10 @@ type Step struct {
 }
 
 // Amplification is how many bytes the upstream sent for each byte wanted; NaN if
-// nothing was wanted.
+// nothing was wanted, or nobody counted what the upstream was asked.
 func (m Measurement) Amplification() float64 {
+	if m.Upstream.Requests == nil {
+		return math.NaN()
+	}
 	return float64(m.Upstream.Sent) / float64(m.Wanted)
 }

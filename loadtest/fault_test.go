@@ -140,26 +140,28 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 // Ranges are compared between clients and checked against the digest by one of
 // them: a byte that is wrong for some shows, whether it came to that one or not.
 func TestWrongRangeOfOneClientShows(t *testing.T) {
-	t.Parallel()
 	for _, which := range []int64{1, 4} { // the first is the one that spools
-		h := newHub(t, 20<<20)
-		is := h.isLayer(0)
-		wrong := append([]byte{}, h.blobs[h.layer(0)]...)
-		wrong[8388608+1000] ^= 1
-		var asked atomic.Int64
-		h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-			if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
-				return false
+		t.Run("request "+strconv.FormatInt(which, 10), func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, 20<<20)
+			is := h.isLayer(0)
+			wrong := append([]byte{}, h.blobs[h.layer(0)]...)
+			wrong[8388608+1000] ^= 1
+			var asked atomic.Int64
+			h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+				if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
+					return false
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+				return true
+			})
+			s := scenario(4, "containerd-2.1-ranges")
+			s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
+			m := h.run(s)
+			if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
+				t.Errorf("%d verified, failures %+v", m.Verified, m.Failures)
 			}
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
-			return true
 		})
-		s := scenario(4, "containerd-2.1-ranges")
-		s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
-		m := h.run(s)
-		if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
-			t.Errorf("request %d wrong: %d verified, failures %+v", which, m.Verified, m.Failures)
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package loadtest
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"path"
 	"strconv"
@@ -61,6 +62,20 @@ func TestFailuresAreToldApart(t *testing.T) {
 				return true
 			}
 		},
+		"connection closed, by us": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				c, _, _ := w.(http.Hijacker).Hijack()
+				defer c.Close()
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+				for range 10 * maxHead / 8192 { // a head without an end
+					if _, err := io.WriteString(c, "X: "+strings.Repeat("y", 8187)+"\r\n"); err != nil {
+						return true
+					}
+				}
+				t.Error("all of an endless head was read")
+				return true
+			}
+		},
 		"status 429": status(429), "status 503": status(503), "status 404": status(404),
 		"timeout": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
 			is := h.isLayer(1)
@@ -83,6 +98,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if kind == "timeout" {
 				s.Timeout = 300 * time.Millisecond
 			}
+			kind, _, _ := strings.Cut(kind, ",")
 			wantFailure(t, h.run(s), kind)
 		})
 	}
@@ -125,24 +141,27 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 // them: a byte that is wrong for some shows, whether it came to that one or not.
 func TestWrongRangeOfOneClientShows(t *testing.T) {
 	for _, which := range []int64{1, 4} { // the first is the one that spools
-		h := newHub(t, 20<<20)
-		is := h.isLayer(0)
-		wrong := append([]byte{}, h.blobs[h.layer(0)]...)
-		wrong[8388608+1000] ^= 1
-		var asked atomic.Int64
-		h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-			if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
-				return false
+		t.Run("request "+strconv.FormatInt(which, 10), func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, 20<<20)
+			is := h.isLayer(0)
+			wrong := append([]byte{}, h.blobs[h.layer(0)]...)
+			wrong[8388608+1000] ^= 1
+			var asked atomic.Int64
+			h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+				if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
+					return false
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+				return true
+			})
+			s := scenario(4, "containerd-2.1-ranges")
+			s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
+			m := h.run(s)
+			if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
+				t.Errorf("%d verified, failures %+v", m.Verified, m.Failures)
 			}
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
-			return true
 		})
-		s := scenario(4, "containerd-2.1-ranges")
-		s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
-		m := h.run(s)
-		if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
-			t.Errorf("request %d wrong: %d verified, failures %+v", which, m.Verified, m.Failures)
-		}
 	}
 }
 
@@ -223,6 +242,7 @@ func TestLeavingClientsHangUpInTheMiddle(t *testing.T) {
 }
 
 func TestSlowClientsReadAtTheirRate(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 300<<10, 100<<10)
 	s := scenario(4, "containerd")
 	s.Clients.Rate, s.Clients.Slow = 800<<10, 2
@@ -292,6 +312,7 @@ func TestLoadDoesNotLeaveThisMachine(t *testing.T) {
 }
 
 func TestInterruptedRunHasWhatThereIs(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	is := h.isLayer(0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -321,6 +342,7 @@ func TestInterruptedRunHasWhatThereIs(t *testing.T) {
 // A server that answers nothing must not delay what is due after: that is what an
 // open loop is.
 func TestStalledServerDoesNotDelayLaterPulls(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	release := make(chan struct{})
 	var asked atomic.Int64

@@ -13,131 +13,300 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 const (
-	// pendingDelay gathers what changes before the file is written again. A kill
-	// within it loses writes that the next pull by a host without them makes up
-	// for; with a healthy bucket most are done before they would be written down.
+	// pendingDelay is how long after a change the file is synced, or emptied if
+	// nothing is owed any more. A power loss within it forgets what was owed since;
+	// with a healthy bucket most is done before, and costs no sync at all.
 	pendingDelay = time.Second
 
-	// maxPendingFile bounds what is read of the file, in bytes: maxPending lines
-	// of the longest name, a digest and a few tags.
-	maxPendingFile = 4 << 20
+	// pendingSlack is by how much the file may outgrow what it has to say before
+	// it is written anew, in bytes: some 300 writes and as many ends.
+	pendingSlack = 128 << 10
+
+	// maxPendingFile bounds what is read of the file, in bytes: twice what
+	// maxPending writes with all their tags and maxNotes notes take.
+	maxPendingFile = 64 << 20
+
+	// maxPendingLine bounds a line, in bytes: the longest name, a digest, and
+	// maxTagsOwed tags, or the longest note.
+	maxPendingLine = 16 << 10
+
+	// pendingTrouble is how often at most the log hears that the file cannot be
+	// written: a full disk lasts.
+	pendingTrouble = time.Minute
 )
 
-// pendingFile keeps the write-backs that are not done, a line of JSON each. It is
-// written whole and renamed into place. The nil file keeps nothing.
+// A record is a line of the file, as JSON: something is owed to the bucket, with
+// more tags than before perhaps; or is not owed any more; or a note of an upload of
+// Digest, which the notes before it go with until they are void.
+type record struct {
+	write
+	Done bool   `json:"done,omitempty"`
+	Note string `json:"note,omitempty"`
+	Void bool   `json:"void,omitempty"`
+}
+
+// pendingFile is what the bucket is owed, and how far it has got, for the next
+// process: lines that are only added to, each in one write before anybody is told
+// of what it says. A kill loses none of them, since the kernel has them; they are
+// synced behind, so that a pull never waits for a sync, and a power loss forgets the
+// last second's. Then the next host that pulls brings the bucket what it lacks. The
+// nil file keeps nothing.
 type pendingFile struct {
-	path     string
-	snapshot func() []write
-	bg       *background
-	log      *slog.Logger
+	path    string
+	account func(int64) // is told by how many bytes of blocks the file has grown
+	bg      *background
+	log     *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	armed bool       // a save is coming
-	kept  bool       // there is something in the file
+	owner sync.Locker     // guards lines; the two below are called with it held
+	all   func() []record // all that the file has to say
+	empty func() bool     // whether that is nothing
+	lines []byte          // to be added
 
-	saving sync.Mutex // orders saves; held over their I/O
+	mu     sync.Mutex // orders what is done to the file, and is held over it; taken before owner. Guards the rest
+	armed  bool       // tend is coming
+	exists bool       // and its name is durable
+	size   int64      // bytes
+	most   int64      // bytes, beyond which the file is written anew
+	broken bool       // what was added may not be there
+	said   time.Time  // when the log was told of trouble
 }
 
-// load returns what the file says. Lines that are no writes are left out, a file
-// that is not there is empty.
-func (p *pendingFile) load() ([]write, error) {
+// add has r written with the next flush. The caller holds owner.
+func (p *pendingFile) add(r record) {
 	if p == nil {
-		return nil, nil
+		return
 	}
-	f, err := os.Open(p.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	line, err := json.Marshal(r)
 	if err != nil {
-		return nil, err
+		return // strings and numbers always have a form
 	}
-	defer f.Close()
-	var list []write
-	lines := bufio.NewScanner(io.LimitReader(f, maxPendingFile))
-	lines.Buffer(nil, 64<<10)
-	for lines.Scan() && len(list) < maxPending {
-		var w write
-		if json.Unmarshal(lines.Bytes(), &w) == nil && w.Repo != "" && !w.Digest.IsZero() {
-			list = append(list, w)
-		}
-	}
-	p.kept = len(list) > 0
-	return list, lines.Err()
+	p.lines = append(append(p.lines, line...), '\n')
 }
 
-// changed has the file written soon.
-func (p *pendingFile) changed() {
+// flush writes what was added, by whomever, and returns when the kernel has it.
+func (p *pendingFile) flush() {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.armed {
-		return
+	p.owner.Lock()
+	lines, anew := p.lines, []record(nil)
+	p.lines = nil
+	rewrite := len(lines) > 0 && (p.broken || p.size+int64(len(lines)) > p.most)
+	if rewrite {
+		anew = p.all()
 	}
-	p.armed = p.bg.run(time.Minute, func(ctx context.Context) {
-		select {
-		case <-ctx.Done(): // a shutdown saves by itself
-			return
-		case <-time.After(pendingDelay):
-		}
-		p.mu.Lock()
-		p.armed = false
-		p.mu.Unlock()
-		p.save()
-	})
+	p.owner.Unlock()
+	switch {
+	case len(lines) == 0:
+		return
+	case rewrite:
+		p.note(p.replace(anew))
+	default:
+		p.note(p.append(lines))
+	}
+	if !p.armed {
+		p.armed = p.bg.run(time.Minute, func(ctx context.Context) {
+			select {
+			case <-ctx.Done(): // a shutdown tends it by itself
+			case <-time.After(pendingDelay):
+				p.tend()
+			}
+		})
+	}
 }
 
-// save writes the file, unless nothing is to be kept and nothing is in it.
-func (p *pendingFile) save() {
+// tend makes the file durable, or empties it if there is nothing to be kept.
+func (p *pendingFile) tend() {
 	if p == nil {
 		return
 	}
-	p.saving.Lock()
-	defer p.saving.Unlock()
-	list := p.snapshot()
-	if len(list) == 0 && !p.kept {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed = false
+	p.owner.Lock()
+	empty := p.empty()
+	if empty {
+		p.lines = nil
+	}
+	p.owner.Unlock()
+	if empty {
+		if p.size > 0 {
+			p.note(p.truncate())
+		}
 		return
 	}
-	if err := p.replace(list); err != nil {
-		p.log.Warn("pending write-backs not kept on disk", "err", err)
-		return
-	}
-	p.kept = len(list) > 0
+	p.note(p.sync())
 }
 
-// replace makes the file say list, at once or not at all.
-func (p *pendingFile) replace(list []write) error {
+// note keeps what came of an attempt.
+func (p *pendingFile) note(err error) {
+	p.broken = err != nil
+	if err != nil && time.Since(p.said) >= pendingTrouble {
+		p.said = time.Now()
+		p.log.Warn("what the bucket is owed is not kept on disk", "err", err)
+	}
+}
+
+// append adds to the file. It is opened each time: whoever removes it costs what was
+// in it, and nothing that comes later.
+func (p *pendingFile) append(b []byte) error {
+	f, err := os.OpenFile(p.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := f.Write(b)
+	p.grow(p.size + int64(n))
+	return errors.Join(err, f.Close())
+}
+
+// truncate empties the file.
+func (p *pendingFile) truncate() error {
+	err := os.Truncate(p.path, 0)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		p.grow(0)
+		p.most = pendingSlack
+		return nil
+	}
+	return err
+}
+
+// sync makes the file durable, and its name.
+func (p *pendingFile) sync() error {
+	if err := syncPath(p.path); err != nil {
+		return err
+	}
+	if p.exists {
+		return nil
+	}
+	err := syncPath(filepath.Dir(p.path))
+	p.exists = err == nil
+	return err
+}
+
+// replace makes the file say list, durably, at once or not at all.
+func (p *pendingFile) replace(list []record) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	for _, w := range list {
-		if err := enc.Encode(w); err != nil {
+	for _, r := range list {
+		if err := enc.Encode(r); err != nil {
 			return err
 		}
 	}
 	temp := p.path + ".new"
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b.Bytes())
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(temp, p.path)
-	}
-	if err != nil {
+	if err := os.WriteFile(temp, b.Bytes(), 0o600); err != nil {
 		os.Remove(temp)
 		return err
 	}
-	d, err := os.Open(filepath.Dir(p.path))
+	if err := errors.Join(syncPath(temp), os.Rename(temp, p.path)); err != nil {
+		os.Remove(temp)
+		return err
+	}
+	p.grow(int64(b.Len()))
+	p.most = 2*p.size + pendingSlack
+	p.exists = false
+	return p.sync()
+}
+
+// grow notes the file's size, and counts its blocks.
+func (p *pendingFile) grow(size int64) {
+	const block = 4096
+	blocks := func(n int64) int64 { return (n + block - 1) / block * block }
+	if delta := blocks(size) - blocks(p.size); delta != 0 {
+		p.account(delta)
+	}
+	p.size = size
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// load returns what the file says: what is owed, in the order of its coming, and
+// the notes of uploads. Lines that are no records are left out, a file that is not
+// there is empty.
+func (p *pendingFile) load() (owed []write, notes map[manifest.Digest][]string, err error) {
+	p.most = pendingSlack
+	f, err := os.Open(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	// Whoever counts what lies in the folder counts what has not changed since the
+	// start: from here on the file is counted by us.
+	now := time.Now()
+	_ = os.Chtimes(p.path, now, now)
+	h := history{at: map[content]int{}, notes: map[manifest.Digest][]string{}}
+	lines := bufio.NewReaderSize(io.LimitReader(f, maxPendingFile), maxPendingLine)
+	var size int64
+	for long := false; ; {
+		line, err := lines.ReadSlice('\n')
+		size += int64(len(line))
+		var r record
+		if err == nil && !long && json.Unmarshal(line, &r) == nil {
+			h.add(r)
+		}
+		switch {
+		case err == nil || errors.Is(err, bufio.ErrBufferFull):
+			long = err != nil
+			continue
+		case !errors.Is(err, io.EOF):
+			return nil, nil, err
+		case len(line) > 0 || long:
+			p.lines = []byte("\n") // it was torn: what comes next is another line
+		}
+		p.grow(size)
+		return h.owed(), h.notes, nil
+	}
+}
+
+// history is what records amount to.
+type history struct {
+	writes []write
+	at     map[content]int // in writes, of what is owed
+	notes  map[manifest.Digest][]string
+}
+
+func (h *history) add(r record) {
+	i, known := h.at[r.key()]
+	switch {
+	case r.Digest.IsZero():
+	case r.Void:
+		delete(h.notes, r.Digest)
+	case r.Note != "":
+		h.notes[r.Digest] = append(h.notes[r.Digest], r.Note)
+	case r.Repo == "":
+	case r.Done:
+		delete(h.at, r.key())
+	case known:
+		for _, tag := range r.Tags {
+			h.writes[i].addTag(tag)
+		}
+	default:
+		h.at[r.key()] = len(h.writes)
+		h.writes = append(h.writes, r.write)
+	}
+}
+
+// owed is what is not done, the latest maxPending of it.
+func (h *history) owed() (list []write) {
+	for i, w := range h.writes {
+		if at, ok := h.at[w.key()]; ok && at == i {
+			list = append(list, w)
+		}
+	}
+	return list[max(0, len(list)-maxPending):]
 }

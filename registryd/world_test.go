@@ -77,6 +77,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.cache = cache
+	w.g.Resume()
 }
 
 func (w *world) stop() {

@@ -87,7 +87,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, g.Shutdown)
-	w.cache.Resume(g.Sources)
+	g.Resume()
 
 	access := w.log
 	if path := w.config.log.access; path != "" {

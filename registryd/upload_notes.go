@@ -1,0 +1,99 @@
+package registryd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+
+	"hostlocal/manifest"
+)
+
+// maxNotes bounds the notes of all uploads together, some 150 bytes each in memory
+// and in the file: they are those of 512 GiB in parts of 16 MiB. What is beyond is
+// sent again after a restart.
+const maxNotes = 32 << 10
+
+// A ResumingStore is a Store that goes on with the upload of a large blob where
+// another process, or an attempt that failed, left it.
+type ResumingStore interface {
+	// ResumeBlob is BlobWriter.PutBlob. While a blob is sent in parts, note is
+	// called, one call at a time, with lines to be kept, and with "" when those so
+	// far are void; earlier are those that were kept of d. They need not be right,
+	// nor must the bytes still be the same.
+	ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt, earlier []string, note func(string)) error
+	// AbandonBlob removes what an upload left in the bucket.
+	AbandonBlob(ctx context.Context, d manifest.Digest, notes []string) error
+}
+
+// uploads are the notes of uploads that are neither done nor removed.
+type uploads struct {
+	notes map[manifest.Digest][]string
+	count int // of all notes
+}
+
+// set replaces the notes of d.
+func (u *uploads) set(d manifest.Digest, notes []string) {
+	u.count += len(notes) - len(u.notes[d])
+	if u.notes[d] = notes; len(notes) == 0 {
+		delete(u.notes, d)
+	}
+}
+
+// put gives a blob to the bucket.
+func (w *writer) put(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error {
+	w.mu.Lock()
+	earlier, full := w.uploads.notes[d], w.uploads.count >= maxNotes
+	w.mu.Unlock()
+	s, ok := w.store.(ResumingStore)
+	if !ok || full && len(earlier) == 0 {
+		return w.store.PutBlob(ctx, d, size, r)
+	}
+	return s.ResumeBlob(ctx, d, size, r, earlier, func(note string) { w.note(d, note) })
+}
+
+// note keeps a note, or forgets those of d. When it returns a kill does not undo
+// that.
+func (w *writer) note(d manifest.Digest, note string) {
+	w.mu.Lock()
+	switch lines := w.uploads.notes[d]; {
+	case note == "" && len(lines) > 0:
+		w.uploads.set(d, nil)
+		w.file.add(record{write: write{Digest: d}, Void: true})
+	case note != "" && w.uploads.count < maxNotes:
+		w.uploads.set(d, append(lines[:len(lines):len(lines)], note))
+		w.file.add(record{write: write{Digest: d}, Note: note})
+	}
+	w.mu.Unlock()
+	w.file.flush()
+}
+
+// abandon has what is left of an upload of d removed, if there is anything, and
+// nobody owes the blob. The caller holds mu.
+func (w *writer) abandon(d manifest.Digest) {
+	if len(w.uploads.notes[d]) == 0 {
+		return
+	}
+	for _, j := range w.jobs {
+		if j.Digest == d {
+			return
+		}
+	}
+	w.queue = append(w.queue, w.enter(write{Digest: d, abandon: true}))
+}
+
+// removeUpload removes what nobody goes on with. A bucket that refuses to has a rule
+// of its own for it, or somebody who pays.
+func (w *writer) removeUpload(ctx context.Context, d manifest.Digest) error {
+	w.mu.Lock()
+	notes := w.uploads.notes[d]
+	w.mu.Unlock()
+	s, ok := w.store.(ResumingStore)
+	if ok && len(notes) > 0 {
+		if err := s.AbandonBlob(ctx, d, notes); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	w.note(d, "")
+	return nil
+}

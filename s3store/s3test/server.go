@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -163,12 +164,14 @@ func (s *Server) Uploads() (n int) {
 	return n
 }
 
-// LooseParts returns how many parts there are of such uploads: what costs money
-// until somebody removes it.
-func (s *Server) LooseParts() (n int) {
+// LooseParts returns how many parts there are of such uploads, of keys that begin
+// with prefix: what costs money until somebody removes it.
+func (s *Server) LooseParts(prefix string) (n int) {
 	s.locked(func() {
 		for _, up := range s.uploads {
-			n += len(up.parts)
+			if strings.HasPrefix(up.key, prefix) {
+				n += len(up.parts)
+			}
 		}
 	})
 	return n

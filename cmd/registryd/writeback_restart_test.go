@@ -235,8 +235,8 @@ func TestKilledAtAnyMomentAllGetsToTheBucket(t *testing.T) {
 			case err := <-pulled:
 				check(t, err)
 				whole = true
-				time.Sleep(time.Duration(rand.Int64N(int64(150 * time.Millisecond))))
-			case <-time.After(time.Duration(rand.Int64N(int64(200 * time.Millisecond)))):
+				time.Sleep(time.Duration(rand.Int64N(int64(200 * time.Millisecond))))
+			case <-time.After(time.Duration(rand.Int64N(int64(400 * time.Millisecond)))):
 			}
 			h.stop() // by SIGKILL
 			cancel()

@@ -23,8 +23,8 @@ const (
 	// with a healthy bucket most is done before, and costs no sync at all.
 	pendingDelay = time.Second
 
-	// pendingSlack is by how much the file may outgrow what it has to say before
-	// it is written anew, in bytes: some 300 writes and as many ends.
+	// pendingSlack is by how much the file may outgrow twice what it has to say
+	// before it is written anew, in bytes: some 300 writes and as many ends.
 	pendingSlack = 128 << 10
 
 	// maxPendingFile bounds what is read of the file, in bytes: twice what
@@ -34,6 +34,9 @@ const (
 	// maxPendingLine bounds a line, in bytes: the longest name, a digest, and
 	// maxTagsOwed tags, or the longest note.
 	maxPendingLine = 16 << 10
+
+	// tendLimit bounds the wait for it; the syncs have no bound but the disk's.
+	tendLimit = time.Minute
 
 	// pendingTrouble is how often at most the log hears that the file cannot be
 	// written: a full disk lasts.
@@ -52,10 +55,10 @@ type record struct {
 
 // pendingFile is what the bucket is owed, and how far it has got, for the next
 // process: lines that are only added to, each in one write before anybody is told
-// of what it says. A kill loses none of them, since the kernel has them; they are
-// synced behind, so that a pull never waits for a sync, and a power loss forgets the
-// last second's. Then the next host that pulls brings the bucket what it lacks. The
-// nil file keeps nothing.
+// of what it says. A kill loses none of them, since the kernel has them. They are
+// synced behind, and nobody waits for that: a power loss forgets the last second's,
+// and the next pull of it here or by another host makes up for that. The nil file
+// keeps nothing.
 type pendingFile struct {
 	path    string
 	account func(int64) // is told by how many bytes of blocks the file has grown
@@ -67,12 +70,15 @@ type pendingFile struct {
 	empty func() bool     // whether that is nothing
 	lines []byte          // to be added
 
-	mu     sync.Mutex // orders what is done to the file, and is held over it; taken before owner. Guards the rest
+	tending sync.Mutex // held over tend, and its syncs; taken before mu
+
+	mu     sync.Mutex // orders what is added to the file, and is held over that, but over no sync; taken before owner. Guards the rest
 	armed  bool       // tend is coming
-	exists bool       // and its name is durable
+	dirty  bool       // there is something that it has not seen
 	size   int64      // bytes
 	most   int64      // bytes, beyond which the file is written anew
 	broken bool       // what was added may not be there
+	since  []byte     // what was added while the file is being written anew; nil if it is not
 	said   time.Time  // when the log was told of trouble
 }
 
@@ -96,58 +102,80 @@ func (p *pendingFile) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.owner.Lock()
-	lines, anew := p.lines, []record(nil)
+	lines := p.lines
 	p.lines = nil
-	rewrite := len(lines) > 0 && (p.broken || p.size+int64(len(lines)) > p.most)
-	if rewrite {
-		anew = p.all()
-	}
 	p.owner.Unlock()
-	switch {
-	case len(lines) == 0:
+	if len(lines) == 0 {
 		return
-	case rewrite:
-		p.note(p.replace(anew))
-	default:
-		p.note(p.append(lines))
 	}
-	if !p.armed {
-		p.armed = p.bg.run(time.Minute, func(ctx context.Context) {
-			select {
-			case <-ctx.Done(): // a shutdown tends it by itself
-			case <-time.After(pendingDelay):
-				p.tend()
-			}
-		})
+	p.append(lines)
+	if p.dirty = true; !p.armed {
+		p.arm()
 	}
 }
 
-// tend makes the file durable, or empties it if there is nothing to be kept.
+// arm has the file tended soon. The caller holds mu.
+func (p *pendingFile) arm() {
+	p.armed = p.bg.run(tendLimit, func(ctx context.Context) {
+		select {
+		case <-ctx.Done(): // a shutdown tends it by itself
+			return
+		case <-time.After(pendingDelay):
+		}
+		p.tend()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.armed = false; p.dirty {
+			p.arm()
+		}
+	})
+}
+
+// tend makes the file durable, empties it if there is nothing to be kept, or writes
+// it anew if it has become long, or what was to be added could not be.
 func (p *pendingFile) tend() {
 	if p == nil {
 		return
 	}
+	p.tending.Lock()
+	defer p.tending.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.armed = false
+	p.dirty = false
 	p.owner.Lock()
-	empty := p.empty()
-	if empty {
-		p.lines = nil
+	lines, empty := p.lines, p.empty()
+	p.lines = nil
+	var anew []record
+	if !empty && (p.broken || p.size > p.most) {
+		anew = p.all()
 	}
 	p.owner.Unlock()
-	if empty {
-		if p.size > 0 {
-			p.note(p.truncate())
-		}
-		return
+	var err error
+	switch {
+	case empty:
+		err = p.truncate()
+	case len(lines) > 0:
+		p.append(lines)
 	}
-	p.note(p.sync())
+	if len(anew) > 0 {
+		p.since = []byte{}
+	}
+	p.mu.Unlock()
+	switch {
+	case empty:
+	case len(anew) > 0:
+		if err = p.replace(anew); err == nil {
+			err = p.sync()
+		}
+	default:
+		err = p.sync()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note(err)
 }
 
-// note keeps what came of an attempt.
+// note tells the log of trouble. The caller holds mu.
 func (p *pendingFile) note(err error) {
-	p.broken = err != nil
 	if err != nil && time.Since(p.said) >= pendingTrouble {
 		p.said = time.Now()
 		p.log.Warn("what the bucket is owed is not kept on disk", "err", err)
@@ -155,42 +183,45 @@ func (p *pendingFile) note(err error) {
 }
 
 // append adds to the file. It is opened each time: whoever removes it costs what was
-// in it, and nothing that comes later.
-func (p *pendingFile) append(b []byte) error {
+// in it, and nothing that comes later. The caller holds mu.
+func (p *pendingFile) append(b []byte) {
+	if p.since != nil {
+		p.since = append(p.since, b...)
+	}
 	f, err := os.OpenFile(p.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
+	if err == nil {
+		var n int
+		n, err = f.Write(b)
+		p.grow(p.size + int64(n))
+		err = errors.Join(err, f.Close())
 	}
-	n, err := f.Write(b)
-	p.grow(p.size + int64(n))
-	return errors.Join(err, f.Close())
+	p.broken = p.broken || err != nil
+	p.note(err)
 }
 
-// truncate empties the file.
+// truncate empties the file. The caller holds mu.
 func (p *pendingFile) truncate() error {
-	err := os.Truncate(p.path, 0)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		p.grow(0)
-		p.most = pendingSlack
+	if p.size == 0 && !p.broken {
 		return nil
 	}
-	return err
-}
-
-// sync makes the file durable, and its name.
-func (p *pendingFile) sync() error {
-	if err := syncPath(p.path); err != nil {
+	if err := os.Truncate(p.path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if p.exists {
-		return nil
-	}
-	err := syncPath(filepath.Dir(p.path))
-	p.exists = err == nil
-	return err
+	p.grow(0)
+	p.most, p.broken = pendingSlack, false
+	return nil
 }
 
-// replace makes the file say list, durably, at once or not at all.
+// sync makes the file and its name durable.
+func (p *pendingFile) sync() error {
+	if p == nil {
+		return nil
+	}
+	return errors.Join(syncPath(p.path), syncPath(filepath.Dir(p.path)))
+}
+
+// replace makes the file say list, and what is added meanwhile, durably, at once or
+// not at all. What is added waits for the last step only, which needs no sync.
 func (p *pendingFile) replace(list []record) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -199,29 +230,49 @@ func (p *pendingFile) replace(list []record) error {
 			return err
 		}
 	}
+	size := int64(b.Len())
+	p.account(blocks(size))
 	temp := p.path + ".new"
-	if err := os.WriteFile(temp, b.Bytes(), 0o600); err != nil {
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.Write(b.Bytes())
+		err = errors.Join(err, f.Sync())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since := p.since
+	p.since = nil
+	if f != nil {
+		if err == nil {
+			_, err = f.Write(since)
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = os.Rename(temp, p.path)
+	}
+	p.account(-blocks(size))
+	if err != nil {
 		os.Remove(temp)
 		return err
 	}
-	if err := errors.Join(syncPath(temp), os.Rename(temp, p.path)); err != nil {
-		os.Remove(temp)
-		return err
-	}
-	p.grow(int64(b.Len()))
-	p.most = 2*p.size + pendingSlack
-	p.exists = false
-	return p.sync()
+	p.grow(size + int64(len(since)))
+	p.most, p.broken = 2*size+pendingSlack, false
+	return nil
 }
 
-// grow notes the file's size, and counts its blocks.
+// grow notes the file's size, and counts its blocks. The caller holds mu.
 func (p *pendingFile) grow(size int64) {
-	const block = 4096
-	blocks := func(n int64) int64 { return (n + block - 1) / block * block }
 	if delta := blocks(size) - blocks(p.size); delta != 0 {
 		p.account(delta)
 	}
 	p.size = size
+}
+
+// blocks is what a file of size bytes takes.
+func blocks(size int64) int64 {
+	const block = 4096
+	return (size + block - 1) / block * block
 }
 
 func syncPath(path string) error {

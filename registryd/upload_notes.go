@@ -53,10 +53,12 @@ func (w *writer) put(ctx context.Context, d manifest.Digest, size int64, r io.Re
 }
 
 // note keeps a note, or forgets those of d. When it returns a kill does not undo
-// that.
+// that; nor does a power loss the first note: parts of which nobody knows would stay
+// in the bucket. It is the upload that waits for that, and no pull.
 func (w *writer) note(d manifest.Digest, note string) {
 	w.mu.Lock()
-	switch lines := w.uploads.notes[d]; {
+	lines := w.uploads.notes[d]
+	switch {
 	case note == "" && len(lines) > 0:
 		w.uploads.set(d, nil)
 		w.file.add(record{write: write{Digest: d}, Void: true})
@@ -66,6 +68,9 @@ func (w *writer) note(d manifest.Digest, note string) {
 	}
 	w.mu.Unlock()
 	w.file.flush()
+	if note != "" && len(lines) == 0 {
+		_ = w.file.sync() // tend syncs too, and says so when it cannot
+	}
 }
 
 // abandon has what is left of an upload of d removed, if there is anything, and

@@ -21,6 +21,9 @@ import (
 
 // These tests kill the daemon while the bucket is still owed something. The bucket
 // is a fake S3 of this process, which counts and does not die with it.
+//
+// They do not run beside others: a child of this process holds, from its fork to its
+// exec, the lock of every cache folder that a test has just now closed.
 
 var writeBackKills = flag.Int("writeback.kills", 0, "how often TestKilledAtAnyMomentAllGetsToTheBucket kills the daemon; 0 means 36, or 12 with -short")
 
@@ -88,7 +91,6 @@ func (h *host) wantNoUploads(s *s3test.Server) {
 // client was given is owed at that moment; and the upstream is gone when the daemon
 // is back. 0.5 s.
 func TestKilledAfterTheLastByteOfAPullOwesAllOfIt(t *testing.T) {
-	t.Parallel()
 	h, s := onFakeS3(t)
 	s.Fault(func(r *http.Request) *s3test.Fault {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead || strings.HasPrefix(s3test.Key(r), "registryd/probe/") {
@@ -128,7 +130,6 @@ func killedInMidUpload(h *host, s *s3test.Server, parts int) (hubtest.Image, *pa
 }
 
 func TestUploadGoesOnAfterAKill(t *testing.T) {
-	t.Parallel()
 	const parts = 8 // 1.5 s
 	h, s := onFakeS3(t)
 	image, log := killedInMidUpload(h, s, parts)
@@ -141,7 +142,6 @@ func TestUploadGoesOnAfterAKill(t *testing.T) {
 }
 
 func TestUploadGoesOnAfterAStop(t *testing.T) {
-	t.Parallel()
 	const parts = 8 // 1.5 s
 	h := newHost(t, onS3("minio"))
 	s := h.bucket.(s3Bucket).Server
@@ -155,7 +155,6 @@ func TestUploadGoesOnAfterAStop(t *testing.T) {
 }
 
 func TestUploadThatTheBucketForgotBeginsAnewAfterAKill(t *testing.T) {
-	t.Parallel()
 	h, s := onFakeS3(t) // 1 s
 	image, _ := killedInMidUpload(h, s, 4)
 	s.ForgetUploads()
@@ -167,7 +166,6 @@ func TestUploadThatTheBucketForgotBeginsAnewAfterAKill(t *testing.T) {
 // Somebody emptied the cache while the daemon was down: nobody has the bytes that
 // the parts were made of, and the upload can only be removed.
 func TestUploadOfWhatIsGoneIsRemoved(t *testing.T) {
-	t.Parallel()
 	h, s := onFakeS3(t) // 1 s
 	image, _ := killedInMidUpload(h, s, 4)
 	for _, sub := range []string{"blobs", "partial"} {
@@ -182,7 +180,6 @@ func TestUploadOfWhatIsGoneIsRemoved(t *testing.T) {
 
 // The fill is in its middle, too.
 func TestFillAndUploadGoOnAfterAKill(t *testing.T) {
-	t.Parallel()
 	const parts, landed, span = 8, 5, 1 << 20 // 2 s
 	h, s := onFakeS3(t)
 	log := logParts(s, func(int) bool { return false })
@@ -207,9 +204,8 @@ func TestFillAndUploadGoOnAfterAKill(t *testing.T) {
 
 // Pulls, and kills at any moment of them and of what follows. In the end the bucket
 // has all that a client has the last byte of, though the upstream is gone when the
-// daemon starts for the last time. 36 kills take 12 s.
+// daemon starts for the last time 36 kills take 10 s.
 func TestKilledAtAnyMomentAllGetsToTheBucket(t *testing.T) {
-	t.Parallel()
 	kills := *writeBackKills
 	if kills == 0 {
 		if kills = 36; testing.Short() {
@@ -272,7 +268,6 @@ func (h *host) wantNoParts(s *s3test.Server) {
 // A bucket that this host may only read costs no write of a pull once that is known,
 // and has everything when the right is there. 1 s.
 func TestWhatABucketRefusedIsWrittenWhenItMayBe(t *testing.T) {
-	t.Parallel()
 	h, _ := newProgram(t, func(h *host) {
 		onS3("minio")(h)
 		h.bucket.(s3Bucket).SetQuirks(s3test.Quirks{ReadOnly: true})

@@ -37,7 +37,9 @@ func (w *writer) fail(j *job, err error) {
 func (w *writer) succeeded() {
 	if w.streak >= pauseAfter || w.refusal.on {
 		for _, j := range w.queue {
-			j.due = time.Time{}
+			if !j.abandon {
+				j.due = time.Time{}
+			}
 		}
 	}
 	w.trouble, w.streak, w.paused, w.refusal = nil, 0, time.Time{}, refusal{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -13,6 +14,11 @@ import (
 // and in the file: they are those of 512 GiB in parts of 16 MiB. What is beyond is
 // sent again after a restart.
 const maxNotes = 32 << 10
+
+// abandonAfter is how long what there is of an upload waits for somebody who goes on
+// with it, when its fill broke off or its blob is gone: a client that tries again
+// does so within minutes, and the parts cost money.
+const abandonAfter = 10 * time.Minute
 
 // A ResumingStore is a Store that goes on with the upload of a large blob where
 // another process, or an attempt that failed, left it.
@@ -73,18 +79,25 @@ func (w *writer) note(d manifest.Digest, note string) {
 	}
 }
 
-// abandon has what is left of an upload of d removed, if there is anything, and
-// nobody owes the blob. The caller holds mu.
+// abandon has what is left of an upload of d removed after a while, if there is
+// anything, and nobody owes the blob by then. The caller holds mu.
 func (w *writer) abandon(d manifest.Digest) {
-	if len(w.uploads.notes[d]) == 0 {
+	if _, ok := w.jobs[content{"", d}]; ok || len(w.uploads.notes[d]) == 0 || w.owes(d) {
 		return
 	}
+	j := w.enter(write{Digest: d, abandon: true})
+	j.due = time.Now().Add(abandonAfter)
+	w.queue = append(w.queue, j)
+}
+
+// owes reports whether the blob is owed to any repository. The caller holds mu.
+func (w *writer) owes(d manifest.Digest) bool {
 	for _, j := range w.jobs {
-		if j.Digest == d {
-			return
+		if j.Digest == d && !j.abandon {
+			return true
 		}
 	}
-	w.queue = append(w.queue, w.enter(write{Digest: d, abandon: true}))
+	return false
 }
 
 // removeUpload removes what nobody goes on with. A bucket that refuses to has a rule
@@ -92,7 +105,11 @@ func (w *writer) abandon(d manifest.Digest) {
 func (w *writer) removeUpload(ctx context.Context, d manifest.Digest) error {
 	w.mu.Lock()
 	notes := w.uploads.notes[d]
+	owed := w.owes(d)
 	w.mu.Unlock()
+	if owed {
+		return nil // it goes on when its turn comes
+	}
 	s, ok := w.store.(ResumingStore)
 	if ok && len(notes) > 0 {
 		if err := s.AbandonBlob(ctx, d, notes); err != nil && !errors.Is(err, fs.ErrPermission) {

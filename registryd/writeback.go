@@ -139,7 +139,7 @@ func newWriter(g *Registry, path string) *writer {
 	return w
 }
 
-// load takes over what the last process did not get done. Nothing of it is begun
+// takeOver enters what the last process did not get done. Nothing of it is begun
 // before resume: a blob may have to wait for its fill to be resumed.
 func (w *writer) takeOver() error {
 	if w.file == nil {
@@ -160,8 +160,8 @@ func (w *writer) takeOver() error {
 	return nil
 }
 
-// resume begins with what was taken over. What is left of uploads that nobody owes
-// any more is removed.
+// resume begins with what was taken over. What is left of uploads that nobody goes
+// on with is removed.
 func (w *writer) resume() {
 	w.mu.Lock()
 	for _, j := range w.jobs {
@@ -224,8 +224,8 @@ func (w *writer) enter(x write) *job {
 	return j
 }
 
-// leave ends a job, done or not. What it left of an upload is removed, unless the
-// blob is owed to another repository. The caller holds mu.
+// leave ends a job, done or not. What it leaves of an upload is removed if nobody
+// goes on with it. The caller holds mu.
 func (w *writer) leave(j *job) {
 	delete(w.jobs, j.key())
 	if j.abandon {

@@ -36,8 +36,9 @@ func (s *Store) PutBlob(ctx context.Context, d manifest.Digest, size int64, r io
 // at most maxNote bytes once the upload has begun and after each part, and with ""
 // when all lines before it are void: there is nothing to resume any more. earlier
 // are the lines of the call before, those that are not void, in their order. A call
-// that ends because ctx did, or because the bucket was not there or refused, leaves
-// its parts for the next one, or for AbandonBlob; without a note it removes them.
+// that ends because ctx did, because r failed (but not with manifest.ErrMismatch), or
+// because the bucket was not there or refused, leaves its parts for the next one, or
+// for AbandonBlob; without a note it removes them.
 //
 // What the earlier lines say is not trusted. A part that was sent before is sent
 // again unless its ETag is the MD5 of the bytes that r has there now, as it is at

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"hostlocal/manifest"
 )
 
 const (
@@ -55,9 +57,9 @@ func (p *partWrite) run(ctx context.Context) error {
 		return err
 	}
 	var ofSource sourceError
-	keep := p.note != nil && (ctx.Err() != nil || outage(err) || errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrPermission))
-	if errors.As(err, &ofSource) && ctx.Err() == nil {
-		keep = false // the parts may be made of bytes that were taken back
+	keep := p.note != nil && (ctx.Err() != nil || outage(err) || errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrPermission) || errors.As(err, &ofSource))
+	if errors.Is(err, manifest.ErrMismatch) {
+		keep = false // the parts are made of wrong bytes
 	}
 	if !keep {
 		p.discard()

@@ -3,6 +3,7 @@ package s3store_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -180,6 +181,41 @@ func TestOutageAndRefusalKeepTheUpload(t *testing.T) {
 				t.Fatalf("%v, with the notes %q and %d uploads", err, r.notes, r.server.Uploads())
 			}
 		})
+	}
+}
+
+// breaking is a source that breaks off at a byte, once it may.
+type breaking struct {
+	io.ReaderAt
+	at   int64
+	wait chan struct{}
+}
+
+func (b *breaking) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) <= b.at {
+		return b.ReaderAt.ReadAt(p, off)
+	}
+	<-b.wait
+	return 0, io.ErrUnexpectedEOF
+}
+
+// What fed the upload broke off, and goes on later. Had it been wrong nothing would
+// be left (TestFailedSourceLeavesNothing).
+func TestUploadGoesOnAfterItsSourceBrokeOff(t *testing.T) {
+	r := newResumer(t)
+	broken := &breaking{ReaderAt: bytes.NewReader(r.body), at: 2*part + 5, wait: make(chan struct{})}
+	err := r.ResumeBlob(t.Context(), r.d, int64(len(r.body)), broken, nil, func(note string) {
+		if r.notes = append(r.notes, note); len(r.notes) == 3 {
+			close(broken.wait)
+		}
+	})
+	if err == nil || len(r.notes) != 3 {
+		t.Fatalf("%v, with the notes %q", err, r.notes)
+	}
+	r.sent = nil
+	r.whole()
+	if len(r.sent) != 2 {
+		t.Errorf("2 of 4 parts were there, and parts %q were sent", r.sent)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,21 +159,6 @@ func TestUploadThatTheBucketForgotBeginsAnewAfterAKill(t *testing.T) {
 	h.launch()
 	h.awaitImageStored(image)
 	h.wantNoUploads(s)
-}
-
-// Somebody emptied the cache while the daemon was down: nobody has the bytes that
-// the parts were made of, and the upload can only be removed.
-func TestUploadOfWhatIsGoneIsRemoved(t *testing.T) {
-	h, s := onFakeS3(t) // 1 s
-	image, _ := killedInMidUpload(h, s, 4)
-	for _, sub := range []string{"blobs", "partial"} {
-		check(t, os.RemoveAll(filepath.Join(h.dir, sub)))
-	}
-	h.launch()
-	h.wantNoUploads(s)
-	if _, ok := h.bucket.get(image.Layers[0].Digest); ok {
-		t.Error("the bucket was given a blob that nobody had")
-	}
 }
 
 // The fill is in its middle, too.

@@ -57,6 +57,13 @@ func (w *world) inParts(notes int) *resuming {
 	return r
 }
 
+// idle reports whether the bucket is owed nothing.
+func (w *world) idle() bool {
+	w.g.writer.mu.Lock()
+	defer w.g.writer.mu.Unlock()
+	return w.g.writer.idle()
+}
+
 func (r *resuming) wantAbandoned(t *testing.T, want ...[]string) {
 	t.Helper()
 	r.mu.Lock()
@@ -86,11 +93,12 @@ func TestNotesOfAnAttemptAreHandedToTheNextOne(t *testing.T) {
 					w.start()
 				}
 				time.Sleep(2 * retryFirst)
+				synctest.Wait()
 				if want := [][]string{nil, {"note 0", "note 1"}}; !slices.EqualFunc(r.earlier, want, slices.Equal) {
 					w.t.Fatalf("handed were %q, want %q", r.earlier, want)
 				}
 				time.Sleep(time.Minute)
-				if s := w.g.Status().WriteBack; s.Pending != 0 || !w.g.writer.idle() {
+				if s := w.g.Status().WriteBack; s.Pending != 0 || !w.idle() {
 					w.t.Fatalf("%+v", s)
 				}
 			})
@@ -121,7 +129,7 @@ func TestUploadThatNobodyGoesOnWithIsRemoved(t *testing.T) {
 		w.bucket.heal()
 		time.Sleep(2 * retryMost)
 		r.wantAbandoned(w.t, []string{"note 0"})
-		if s := w.g.Status().WriteBack; s.Pending != 0 || !w.g.writer.idle() {
+		if s := w.g.Status().WriteBack; s.Pending != 0 || !w.idle() {
 			w.t.Fatalf("%+v", s)
 		}
 	})
@@ -142,7 +150,7 @@ func TestUploadThatSomebodyGoesOnWithIsNotRemoved(t *testing.T) {
 		time.Sleep(2 * abandonAfter)
 		w.wantInBucket("library/app:v1", im)
 		r.wantAbandoned(w.t)
-		if !w.g.writer.idle() {
+		if !w.idle() {
 			w.t.Fatal("something is still owed")
 		}
 	})
@@ -159,8 +167,8 @@ func TestABucketThatRefusesToRemoveAnUploadIsNotAskedAgain(t *testing.T) {
 		}
 		time.Sleep(24 * time.Hour)
 		r.wantAbandoned(w.t)
-		if n := w.bucket.count("ABANDON"); n != 1 || !w.g.writer.idle() {
-			w.t.Fatalf("asked %d times, idle %v", n, w.g.writer.idle())
+		if n := w.bucket.count("ABANDON"); n != 1 || !w.idle() {
+			w.t.Fatalf("asked %d times, idle %v", n, w.idle())
 		}
 	})
 }

@@ -31,12 +31,18 @@ type resumer struct {
 
 const part = 16 << 20
 
+// fourParts are the bytes of a blob of three parts and a little.
+var fourParts = sync.OnceValue(func() []byte {
+	b := make([]byte, 3*part+5)
+	rand.NewChaCha8([32]byte{7}).Read(b)
+	return b
+})
+
 func newResumer(t *testing.T) *resumer {
 	s := s3test.New(t)
 	r := &resumer{T: t, server: s, Store: s3store.New(mustOpen(t, s.Config("minio")), s3store.Options{Mirror: true})}
 	t.Cleanup(func() { r.Close() })
-	r.body = make([]byte, 4*part-5)
-	rand.NewChaCha8([32]byte{7}).Read(r.body)
+	r.body = fourParts()
 	r.d = manifest.DigestOf(r.body)
 	s.Fault(func(req *http.Request) *s3test.Fault {
 		if s3test.Op(req) == "upload_part" {

@@ -173,6 +173,29 @@ func TestAKilledProcessLeavesItsPendingWrites(t *testing.T) {
 	})
 }
 
+// It is owed before it is on the disk: a kill in between would leave a manifest here
+// of which nobody knows that the bucket lacks it. So one that the disk does not take
+// is written all the same, from memory.
+func TestAManifestIsOwedBeforeItIsOnTheDisk(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		spool := filepath.Join(w.dir, "spool")
+		if err := os.Remove(spool); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := os.WriteFile(spool, nil, 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+		if a := w.mustGet("library/app@"+im.d.String(), im); a.Source != SourceUpstream {
+			w.t.Fatalf("it came from %q: the disk took it", a.Source)
+		}
+		time.Sleep(time.Second)
+		if ok, err := w.bucket.HasManifest(w.t.Context(), "docker.io/library/app", im.d); !ok || err != nil {
+			w.t.Fatalf("it is not in the bucket: %v", err)
+		}
+	})
+}
+
 func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {
 	within(t, func(w *world) {
 		for _, op := range []string{"PUTBLOB", "PUTMANIFEST", "PUTTAG", "LINKLAYER"} {

@@ -23,7 +23,7 @@ import (
 // They do not run beside others: a child of this process holds, from its fork to its
 // exec, the lock of every cache folder that a test has just now closed.
 
-var writeBackKills = flag.Int("writeback.kills", 0, "how often TestKilledAtAnyMomentAllGetsToTheBucket kills the daemon; 0 means 36, or 12 with -short")
+var writeBackKills = flag.Int("writeback.kills", 0, "how often TestKilledAtAnyMomentAllGetsToTheBucket kills the daemon; 0 means 24, or 8 with -short")
 
 const partSize, partsAtOnce = 16 << 20, 4
 
@@ -187,12 +187,12 @@ func TestFillAndUploadGoOnAfterAKill(t *testing.T) {
 
 // Pulls, and kills at any moment of them and of what follows. In the end the bucket
 // has all that a client has the last byte of, though the upstream is gone when the
-// daemon starts for the last time 36 kills take 10 s.
+// daemon starts for the last time 24 kills take 8 s.
 func TestKilledAtAnyMomentAllGetsToTheBucket(t *testing.T) {
 	kills := *writeBackKills
 	if kills == 0 {
-		if kills = 36; testing.Short() {
-			kills = 12
+		if kills = 24; testing.Short() {
+			kills = 8
 		}
 	}
 	h, s := onFakeS3(t)

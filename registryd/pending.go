@@ -1,20 +1,16 @@
 package registryd
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"hostlocal/manifest"
 )
 
 const (
@@ -26,14 +22,6 @@ const (
 	// pendingSlack is by how much the file may outgrow twice what it has to say
 	// before it is written anew, in bytes: some 300 writes and as many ends.
 	pendingSlack = 128 << 10
-
-	// maxPendingFile bounds what is read of the file, in bytes: twice what
-	// maxPending writes with all their tags and maxNotes notes take.
-	maxPendingFile = 64 << 20
-
-	// maxPendingLine bounds a line, in bytes: the longest name, a digest, and
-	// maxTagsOwed tags, or the longest note.
-	maxPendingLine = 16 << 10
 
 	// tendLimit bounds the wait for it; the syncs have no bound but the disk's.
 	tendLimit = time.Minute
@@ -281,83 +269,4 @@ func syncPath(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// load returns what the file says: what is owed, in the order of its coming, and
-// the notes of uploads. Lines that are no records are left out, a file that is not
-// there is empty.
-func (p *pendingFile) load() (owed []write, notes map[manifest.Digest][]string, err error) {
-	p.most = pendingSlack
-	f, err := os.Open(p.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	// Whoever counts what lies in the folder counts what has not changed since the
-	// start: from here on the file is counted by us.
-	now := time.Now()
-	_ = os.Chtimes(p.path, now, now)
-	h := history{at: map[content]int{}, notes: map[manifest.Digest][]string{}}
-	lines := bufio.NewReaderSize(io.LimitReader(f, maxPendingFile), maxPendingLine)
-	var size int64
-	for long := false; ; {
-		line, err := lines.ReadSlice('\n')
-		size += int64(len(line))
-		var r record
-		if err == nil && !long && json.Unmarshal(line, &r) == nil {
-			h.add(r)
-		}
-		switch {
-		case err == nil || errors.Is(err, bufio.ErrBufferFull):
-			long = err != nil
-			continue
-		case !errors.Is(err, io.EOF):
-			return nil, nil, err
-		case len(line) > 0 || long:
-			p.lines = []byte("\n") // it was torn: what comes next is another line
-		}
-		p.grow(size)
-		return h.owed(), h.notes, nil
-	}
-}
-
-// history is what records amount to.
-type history struct {
-	writes []write
-	at     map[content]int // in writes, of what is owed
-	notes  map[manifest.Digest][]string
-}
-
-func (h *history) add(r record) {
-	i, known := h.at[r.key()]
-	switch {
-	case r.Digest.IsZero():
-	case r.Void:
-		delete(h.notes, r.Digest)
-	case r.Note != "":
-		h.notes[r.Digest] = append(h.notes[r.Digest], r.Note)
-	case r.Repo == "":
-	case r.Done:
-		delete(h.at, r.key())
-	case known:
-		for _, tag := range r.Tags {
-			h.writes[i].addTag(tag)
-		}
-	default:
-		h.at[r.key()] = len(h.writes)
-		h.writes = append(h.writes, r.write)
-	}
-}
-
-// owed is what is not done, the latest maxPending of it.
-func (h *history) owed() (list []write) {
-	for i, w := range h.writes {
-		if at, ok := h.at[w.key()]; ok && at == i {
-			list = append(list, w)
-		}
-	}
-	return list[max(0, len(list)-maxPending):]
 }

@@ -187,7 +187,7 @@ func TestFillAndUploadGoOnAfterAKill(t *testing.T) {
 
 // Pulls, and kills at any moment of them and of what follows. In the end the bucket
 // has all that a client has the last byte of, though the upstream is gone when the
-// daemon starts for the last time 24 kills take 8 s.
+// daemon starts for the last time. 24 kills take 8 s.
 func TestKilledAtAnyMomentAllGetsToTheBucket(t *testing.T) {
 	kills := *writeBackKills
 	if kills == 0 {

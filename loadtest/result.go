@@ -73,6 +73,7 @@ type Pull struct {
 	Bytes     int64         `json:"bytes"`
 	Requests  int           `json:"requests"`
 	Failure   string        `json:"failure,omitempty"` // the kind; "" if every byte came and was right
+	Left      bool          `json:"left,omitempty"`    // hung up in the middle, as the scenario has it; neither failed nor whole
 }
 
 // Wait returns how long the client waited, from when its pull was due.

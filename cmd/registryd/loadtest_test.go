@@ -174,7 +174,7 @@ func TestUpstreamIsATarget(t *testing.T) {
 func TestInterruptedRunReportsWhatThereIs(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "r.json")
-	cmd := exec.Command(programPath(t, "registryd"), "loadtest", "run", "soak", "--calibrate=false", "--json", file)
+	cmd := exec.Command(programPath(t, "registryd"), "loadtest", "run", "slow-clients", "--clients", "10", "--calibrate=false", "--json", file)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	stderr, err := cmd.StderrPipe()
 	check(t, err)

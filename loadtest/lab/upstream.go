@@ -21,7 +21,7 @@ import (
 // stand in line behind a thousand clients that hash, for seconds, and contenders
 // would be measured by how they bear that; and its descriptors are its own.
 type upstream struct {
-	URL     string
+	opened
 	process *child.Process
 	client  *rpc.Client
 }
@@ -49,7 +49,7 @@ func (e Experiment) startUpstream(ctx context.Context, dir, listen string) (*ups
 		return nil, errors.Join(err, ours.Close())
 	}
 	u := &upstream{process: p, client: jsonrpc.NewClient(ours)}
-	if err := u.call(ctx, "Open", opening{e.Scenario, listen}, &u.URL); err != nil {
+	if err := u.call(ctx, "Open", opening{e.Scenario, listen}, &u.opened); err != nil {
 		return nil, errors.Join(err, u.close())
 	}
 	return u, nil

@@ -50,19 +50,41 @@ type opening = struct {
 	Listen   string
 }
 
+// opened says where it is served, and what there is to pull. The process that asks
+// would have to hash all images to know; pulls have tags, so their digests are left out.
+type opened = struct {
+	URL          string
+	Jobs, Warmup []pull
+}
+
+type pull = struct {
+	Repo, Tag string
+	Daemon    int
+}
+
+func pulls(jobs []loadtest.Job) []pull {
+	out := make([]pull, len(jobs))
+	for i, j := range jobs {
+		out[i] = pull{j.Repo, j.Tag, j.Daemon}
+	}
+	return out
+}
+
 // nothing is what a method takes or returns that needs no more.
 type nothing = struct{}
 
-// Open starts serving the scenario's images, and returns the URL.
-func (s *served) Open(o opening, url *string) error {
+// Open starts serving the scenario's images.
+func (s *served) Open(o opening, reply *opened) error {
 	h, err := hub.Start(hub.Listen(o.Listen), hub.Shaped(images.Shape(o.Scenario.Upstream)))
 	if err != nil {
 		return fmt.Errorf("starting the fake upstream: %w", err)
 	}
-	if _, err := images.Build(o.Scenario, h); err != nil {
+	set, err := images.Build(o.Scenario, h)
+	if err != nil {
 		return errors.Join(fmt.Errorf("making the images: %w", err), h.Close())
 	}
-	s.hub, *url = h, h.URL
+	s.hub = h
+	*reply = opened{h.URL, pulls(set.Jobs()), pulls(set.Warmup())}
 	return nil
 }
 

@@ -88,7 +88,7 @@ func blame(tool, target, others time.Duration, known bool, cores time.Duration) 
 	sum := tool + target
 	switch {
 	case known && others.Seconds() > othersShare*cores.Seconds():
-		return fmt.Sprintf("other processes used %.1f of %.1f core-seconds, a bucket's server among them if there is one; run again on a quiet machine",
+		return fmt.Sprintf("other processes used %.1f of %.1f core-seconds; run again on a quiet machine",
 			others.Seconds(), cores.Seconds())
 	case sum.Seconds() < busyCores*cores.Seconds() || tool.Seconds() < busyTool*sum.Seconds():
 		return ""

@@ -55,8 +55,8 @@ type Storm struct {
 	// allow. A target within this process takes as many descriptors again.
 	Connections int
 
-	// TargetCPU returns the CPU time that the targets' processes have used so far,
-	// where that is known: it tells a target that is the bound from a tool that is.
+	// TargetCPU returns the CPU time that the targets' processes have used so far, and
+	// those of the servers behind them, where that is known: it tells a target that is the bound from a tool that is.
 	TargetCPU func() time.Duration
 }
 

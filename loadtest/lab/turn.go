@@ -179,10 +179,23 @@ func (t *turn) storm() *loadtest.Storm {
 			return t.Results(r)
 		}
 	}
-	if t.fleet.Sampled() {
-		s.TargetCPU = t.fleet.CPU
+	if !target.IsURL(t.name) {
+		s.TargetCPU = t.cpu
 	}
 	return s
+}
+
+// cpu is what the contender and the servers behind it have used: whatever else uses
+// the cores has no part in this turn.
+func (t *turn) cpu() time.Duration {
+	sum := t.fleet.CPU()
+	if t.upstream != nil {
+		sum += target.CPUOf(t.upstream.process.PID())
+	}
+	if t.bucket != nil && t.bucket.server != nil {
+		sum += target.CPUOf(t.bucket.server.PID())
+	}
+	return sum
 }
 
 // pulls are those of the scenario, spread over the targets that there are: a URL may be fewer

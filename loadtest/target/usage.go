@@ -94,6 +94,15 @@ func (f *Fleet) CPU() (sum time.Duration) {
 	return sum
 }
 
+// CPUOf returns what a process of ours has used since it began; 0 if it is gone.
+func CPUOf(pid int) time.Duration {
+	d, err := cpuTime(pid)
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
 // askRoutines asks each daemon that can say it how many goroutines it has.
 func (f *Fleet) askRoutines(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, metricsLimit)

@@ -32,8 +32,8 @@ func TestPacesHaveTheirShape(t *testing.T) {
 		"burst":    {over / 4: 0.25, over / 2: 0.5, 3 * over / 4: 0.75, over: 1},
 	} {
 		a, count := Arrivals{Pace: pace, Over: over}, n
-		if pace == "few" { // five in each period
-			a, count = Arrivals{Pace: "sine", Over: over, Every: over / 10}, 50
+		if pace == "few" { // of each period; vegeta's own steps are through in half a second
+			a, count = Arrivals{Pace: "sine", Over: over, Every: over / 6}, 100
 		}
 		d := due(t, a, count, 1)
 		for at, share := range want {

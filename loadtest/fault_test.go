@@ -123,7 +123,7 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 	h := newHub(t, 100)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "GET" {
-			http.Error(w, "too many of you", 429)
+			http.Error(w, "too many of you", http.StatusTooManyRequests)
 		}
 		return r.Method == "GET"
 	})
@@ -172,7 +172,7 @@ func TestFirstFailureIsThePulls(t *testing.T) {
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case first(r) && r.Header.Get("Range") == "bytes=8388608-":
-			http.Error(w, "one range", 503)
+			http.Error(w, "one range", http.StatusServiceUnavailable)
 		case strings.Contains(r.URL.Path, "/blobs/") && r.Header.Get("Range") == "bytes=0-" && !first(r):
 			<-r.Context().Done()
 		default:
@@ -289,7 +289,7 @@ func TestRedirectsAndTokens(t *testing.T) {
 			w.Header().Set("Www-Authenticate", `Bearer realm="`+h.URL+`/token",service="hub, of tests",scope="repository:library/app:pull"`)
 			w.WriteHeader(401)
 		case strings.Contains(r.URL.Path, "/blobs/"):
-			http.Redirect(w, r, cdn.URL+r.URL.Path, 307)
+			http.Redirect(w, r, cdn.URL+r.URL.Path, http.StatusTemporaryRedirect)
 		default:
 			return false
 		}
@@ -305,7 +305,7 @@ func TestRedirectsAndTokens(t *testing.T) {
 func TestLoadDoesNotLeaveThisMachine(t *testing.T) {
 	h := newHub(t, 100)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-		http.Redirect(w, r, "http://192.0.2.1/elsewhere", 307)
+		http.Redirect(w, r, "http://192.0.2.1/elsewhere", http.StatusTemporaryRedirect)
 		return true
 	})
 	wantFailure(t, h.run(scenario(2, "podman")), "not local")

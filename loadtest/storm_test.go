@@ -21,7 +21,7 @@ func TestVegetaReadsTheResults(t *testing.T) {
 	h := newHub(t, 1000)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("User-Agent") != containerd.agent && strings.Contains(r.URL.Path, "/blobs/") {
-			http.Error(w, "", 503)
+			http.Error(w, "", http.StatusServiceUnavailable)
 			return true
 		}
 		return false
@@ -156,7 +156,7 @@ func TestPushThatIsRefusedIsAFailure(t *testing.T) {
 	h := newHub(t, 1000)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "POST" {
-			http.Error(w, "this is a mirror", 405)
+			http.Error(w, "this is a mirror", http.StatusMethodNotAllowed)
 		}
 		return r.Method == "POST"
 	})

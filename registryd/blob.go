@@ -146,7 +146,7 @@ func (g *Registry) stat(ctx context.Context, repo Repository, d manifest.Digest)
 		return stat{size, SourceStore}, err
 	}
 	fromUpstream := func(ctx context.Context) (stat, error) {
-		size, err := g.probe(ctx, repo, d)
+		size, err := g.origins[repo.Name.Host].probe(ctx, repo.Name.Path, d)
 		if known, ok := g.named.size(repo.String(), d); ok && size < 0 {
 			size = known
 		}

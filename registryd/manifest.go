@@ -27,7 +27,7 @@ type loaded struct {
 func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error) {
 	if ref.Tag == "" {
 		l, err := g.manifest(ctx, repo, ref.Digest, time.Now().Add(answerLimit))
-		return l.answer(""), err
+		return g.answer(l, "", headOnly), err
 	}
 	start := time.Now()
 	r, err := g.tag(ctx, repo, ref.Tag, !headOnly)
@@ -35,10 +35,10 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 		return Answer{}, err
 	}
 	if r.m != nil {
-		return loaded{r.m, r.source}.answer(r.warning), nil
+		return g.answer(loaded{r.m, r.source}, r.warning, headOnly), nil
 	}
 	if m, ok := g.warm(repo.String(), r.digest); ok {
-		return loaded{m, SourceDisk}.answer(r.warning), nil
+		return g.answer(loaded{m, SourceDisk}, r.warning, headOnly), nil
 	}
 	if headOnly && r.mediaType != "" && !g.disk.Has(r.digest) {
 		m := &manifest.Manifest{Digest: r.digest, MediaType: r.mediaType}
@@ -55,17 +55,31 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 	if err != nil && !answered(err) && old != nil && ctx.Err() == nil {
 		// The tag moved to what nobody can give now.
 		g.staleAnswers.Add(1)
-		return loaded{old, SourceDisk}.answer(staleWarning(repo, r.confirmed)), nil
+		return g.answer(loaded{old, SourceDisk}, staleWarning(repo, r.confirmed), headOnly), nil
 	}
-	return l.answer(r.warning), err
+	return g.answer(l, r.warning, headOnly), err
 }
 
-// answer is what a client gets to see of l; the zero Answer of the zero loaded.
-func (l loaded) answer(warning string) Answer {
+// answer is what a client gets to see of l; the zero Answer of the zero loaded. The
+// bytes of a large manifest, which were just verified, come from their sealed file as a
+// blob's do, where the disk could keep them.
+func (g *Registry) answer(l loaded, warning string, headOnly bool) Answer {
 	if l.m == nil {
 		return Answer{}
 	}
-	return Answer{Manifest: l.m, Size: int64(len(l.m.Body)), Source: l.source, Warning: warning}
+	a := Answer{Manifest: l.m, Size: int64(len(l.m.Body)), Source: l.source, Warning: warning}
+	if a.Size <= manifest.Small {
+		return a
+	}
+	if !headOnly {
+		b, err := g.disk.Open(l.m.Digest)
+		if err != nil {
+			return a
+		}
+		a.Large = b
+	}
+	a.Manifest = &manifest.Manifest{Digest: l.m.Digest, MediaType: l.m.MediaType}
+	return a
 }
 
 // manifest returns the manifest d of repo: from memory, from this disk, from the
@@ -130,10 +144,11 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 	}
 	o := g.origins[repo.Name.Host]
 	fromUpstream := func(ctx context.Context) (loaded, error) {
-		body, err := o.manifest(ctx, repo.Name.Path, d.String())
+		body, done, err := o.manifest(ctx, repo.Name.Path, d.String())
 		if err != nil {
 			return loaded{}, fmt.Errorf("getting it from %s: %w", o.name, err)
 		}
+		defer done()
 		m, err := manifest.ParseAs(d, body)
 		return loaded{m, SourceUpstream}, err
 	}
@@ -203,6 +218,13 @@ func (g *Registry) onDisk(d manifest.Digest) (*manifest.Manifest, error) {
 	size := b.Size()
 	if size < 0 || size > manifest.MaxSize {
 		return nil, fmt.Errorf("%s has %d bytes: %w", d, size, manifest.ErrManifest)
+	}
+	if size > manifest.Small {
+		r := reservation{room: g.diskRoom}
+		if err := r.with(g.bg.ctx, func() error { return r.need(size) }); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", d, err)
+		}
+		defer r.free()
 	}
 	body := make([]byte, size)
 	if n, err := b.ReadAt(body, 0); n < len(body) {

@@ -99,7 +99,8 @@ type Registry struct {
 	stats         *flights[content, stat]
 	scans         *flights[string, struct{}]
 
-	lists *semaphore.Weighted // that are made at once
+	lists    *semaphore.Weighted // that are made at once
+	diskRoom *room               // for large manifests that are read from this disk
 
 	staleAnswers atomic.Int64
 }
@@ -146,11 +147,13 @@ func New(o Options) (*Registry, error) {
 		scans:         newFlights[string, struct{}](bg),
 		lists:         semaphore.NewWeighted(maxLists),
 	}
+	large := semaphore.NewWeighted(roomBytes)
+	g.diskRoom = newRoom("this disk", large)
 	for name, up := range o.Upstreams {
-		g.origins[name] = &origin{name: name, up: up}
+		g.origins[name] = newOrigin(name, up, large)
 	}
 	if o.Store != nil {
-		g.bucket = &bucket{store: o.Store}
+		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), room: newRoom("the bucket", large)}
 	}
 	if o.Store != nil && o.Mirror {
 		g.writer = newWriter(g, o.PendingFile)

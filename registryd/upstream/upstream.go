@@ -89,6 +89,7 @@ type Client struct {
 	guard     *guard
 	auth      *authorizer
 	slots     chan struct{} // nil without a bound
+	silent    silences
 	status    statusKeeper
 	links     *links
 	kept      *keptBodies

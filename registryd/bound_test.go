@@ -127,7 +127,7 @@ func TestAStalledUpstreamHoldsABoundedNumberOfQuestions(t *testing.T) {
 			}
 		})
 	}
-	a.Wait(nil, maxQuestions)
+	a.Wait(nil, 256)
 	for i := range 3 {
 		start := time.Now()
 		if w := pull("a.test", known); w == "" {
@@ -146,10 +146,10 @@ func TestAStalledUpstreamHoldsABoundedNumberOfQuestions(t *testing.T) {
 	}
 	// 64 are the bodies that the cache reads at once. Each has some goroutines of
 	// ours, of net/http's and of the hub's.
-	if n := a.MaxInFlight(); n > maxQuestions+64 {
+	if n := a.MaxInFlight(); n > 256+64 {
 		t.Errorf("the upstream was asked %d things at once", n)
 	}
-	if n := runtime.NumGoroutine() - idle; n > 10*maxQuestions {
+	if n := runtime.NumGoroutine() - idle; n > 10*256 {
 		t.Errorf("%d goroutines wait for the upstream", n)
 	}
 	var m runtime.MemStats

@@ -41,6 +41,8 @@ func TestLargeManifestsAreReadFewAtATimeAndSmallOnesDoNotWait(t *testing.T) {
 		small := w.hub.push(w.t, "library/app:v1", "one")
 		var reading atomic.Int64
 		gate := make(chan struct{})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open() // or a failure would wait for ever
 		w.hub.reading = func() {
 			if reading.Add(1) <= 2 {
 				<-gate
@@ -79,7 +81,7 @@ func TestLargeManifestsAreReadFewAtATimeAndSmallOnesDoNotWait(t *testing.T) {
 		if n := refused.Load(); n != 6 {
 			w.t.Fatalf("%d of 6 were told that there is no room", n)
 		}
-		close(gate)
+		open()
 		all.Wait()
 		if n := got.Load(); n != 2 {
 			w.t.Fatalf("got %d", n)

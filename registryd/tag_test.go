@@ -419,8 +419,10 @@ func TestAStallCostsTheBoundOnceWithThePolicyAlways(t *testing.T) {
 		own := w.bucket.push(w.t, "own/app:v1", "own")
 		w.mustGet("library/app:v1", im)
 		w.mustGet("own/app:v1", own)
-		w.hub.stall("")
-		w.bucket.stall("")
+		// Each question is given up after 5 s, as the clients do.
+		for _, c := range []*calls{&w.hub.calls, &w.bucket.calls} {
+			c.on("", func(context.Context) error { time.Sleep(5 * time.Second); return errOutage })
+		}
 		for name, im := range map[string]image{"library/app:v1": im, "own/app:v1": own} {
 			w.took(tagLimit, func() { w.mustGet(name, im) })
 			var waited time.Duration
@@ -439,7 +441,7 @@ func TestAStallCostsTheBoundOnceWithThePolicyAlways(t *testing.T) {
 		}
 		w.hub.heal()
 		w.bucket.heal()
-		time.Sleep(flightLimit + alwaysBackoff) // what was asked in the stall has failed
+		time.Sleep(5*time.Second + alwaysBackoff) // what was asked in the stall has failed
 		moved := w.hub.push(w.t, "library/app:v1", "two")
 		for name, im := range map[string]image{"library/app:v1": moved, "own/app:v1": own} {
 			if a := w.mustGet(name, im); a.Warning != "" {

@@ -136,7 +136,7 @@ func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor)
 	k := g.tags.confirm(tagKey{repo.String(), tag}, desc)
 	g.named.add(repo.String(), desc.Digest, -1)
 	g.awaited.add(repo.String(), desc.Digest, tag)
-	if g.disk.Has(desc.Digest) {
+	if g.guard.open(repo.Name.Host, desc.Digest) && g.disk.Has(desc.Digest) {
 		g.linkManifest(repo.String(), desc.Digest)
 		g.arrived(repo, desc.Digest)
 	}

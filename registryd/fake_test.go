@@ -95,12 +95,15 @@ type hub struct {
 	manifests map[string][]byte          // "library/app@sha256:..."
 	blobs     map[string][]byte
 	headless  bool   // HEAD does not name a digest
+	private   bool   // it is asked with credentials
 	reading   func() // is called when a manifest begins to be read, once there is room for it
 }
 
 func newHub() *hub {
 	return &hub{tags: map[string]manifest.Digest{}, manifests: map[string][]byte{}, blobs: map[string][]byte{}}
 }
+
+func (h *hub) Credentialed() bool { return h.private }
 
 func (h *hub) Head(ctx context.Context, repo, ref string) (manifest.Descriptor, error) {
 	if err := h.enter(ctx, "HEAD", repo+":"+ref); err != nil {

@@ -37,7 +37,7 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 	if r.m != nil {
 		return g.answer(loaded{r.m, r.source}, r.warning, headOnly), nil
 	}
-	if m, ok := g.warm(repo.String(), r.digest); ok {
+	if m, ok := g.warm(repo, r.digest); ok {
 		return g.answer(loaded{m, SourceDisk}, r.warning, headOnly), nil
 	}
 	if headOnly && r.mediaType != "" && !g.disk.Has(r.digest) {
@@ -86,7 +86,7 @@ func (g *Registry) answer(l loaded, warning string, headOnly bool) Answer {
 // bucket, from the upstream. until bounds the wait.
 func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) (loaded, error) {
 	name := repo.String()
-	if m, ok := g.warm(name, d); ok {
+	if m, ok := g.warm(repo, d); ok {
 		return loaded{m, SourceDisk}, nil
 	}
 	f := g.loads.join(content{name, d}, func(ctx context.Context) (loaded, error) { return g.load(ctx, repo, d) })
@@ -98,19 +98,23 @@ func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Dig
 }
 
 // warm returns a manifest that is in memory and known to be repo's.
-func (g *Registry) warm(repo string, d manifest.Digest) (*manifest.Manifest, bool) {
+func (g *Registry) warm(repo Repository, d manifest.Digest) (*manifest.Manifest, bool) {
 	m, ok := g.parsed.Get(d)
-	if !ok {
+	if !ok || !g.guard.open(repo.Name.Host, d) {
 		return nil, false
 	}
-	if _, ok = g.named.size(repo, d); ok {
-		g.owed.servedManifest(repo, m)
+	name := repo.String()
+	if _, ok = g.named.size(name, d); ok {
+		g.owed.servedManifest(name, m)
 	}
 	return m, ok
 }
 
 // load is the work behind manifest.
 func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest) (loaded, error) {
+	if !g.guard.open(repo.Name.Host, d) {
+		return g.fetch(ctx, repo, d) // the bytes are the proof, and few
+	}
 	m, err := g.onDisk(d)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +163,7 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 		return loaded{}, fmt.Errorf("neither bucket nor upstream: %w", fs.ErrNotExist)
 	case o == nil:
 		l, err = fromBucket(ctx)
-	case g.bucket == nil:
+	case g.bucket == nil || !g.guard.open(o.name, d):
 		l, err = fromUpstream(ctx)
 	default:
 		l, err = staggered(ctx, g.bg, g.bucket.store.Patience(), fromBucket, fromUpstream)
@@ -181,6 +185,10 @@ func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) str
 		g.linkManifest(name, m.Digest)
 	} else {
 		g.log.Debug("manifest not kept on disk", "digest", m.Digest, "err", err)
+	}
+	g.claim(repo.Name.Host, m.Digest)
+	if from == SourceUpstream {
+		g.guard.show(repo.Name.Host, m.Digest)
 	}
 	g.parsed.Add(m)
 	g.named.addManifest(name, m)

@@ -71,6 +71,12 @@ func (o *origin) question(ctx context.Context, f func() error) error {
 	return f()
 }
 
+// private reports whether the upstream has been asked with credentials.
+func (o *origin) private() bool {
+	up, ok := o.up.(interface{ Credentialed() bool })
+	return ok && up.Credentialed()
+}
+
 // queueing is how long a question waits for its turn. Behind those
 // that a troubled upstream does not answer there is nothing to wait for.
 func (o *origin) queueing() time.Duration {

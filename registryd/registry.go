@@ -41,7 +41,10 @@ type Options struct {
 	// PendingFile is where write-backs that the bucket did not take yet outlive
 	// a restart; empty: they do not.
 	PendingFile string
-	Log         *slog.Logger // nil: nothing is logged
+	// GuardFile is where what came with credentials is remembered; empty: for as
+	// long as the process lives.
+	GuardFile string
+	Log       *slog.Logger // nil: nothing is logged
 }
 
 // A Repository is a resolved name.
@@ -82,6 +85,7 @@ type Registry struct {
 	// What is known, in memory. Each bounds itself.
 	parsed    *manifest.Cache
 	named     *named
+	guard     *guard
 	tags      *tagMemory
 	awaited   *awaited
 	decisions *lru.Cache[string, decision]
@@ -125,12 +129,17 @@ func New(o Options) (*Registry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	guard, err := newGuard(o.GuardFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("reading what is guarded in %s: %w", o.GuardFile, err)
+	}
 	bg := newBackground()
 	g := &Registry{
 		options: o, policies: o.Policies, log: log, disk: o.Cache, links: o.Links, bg: bg,
 		origins:       map[string]*origin{},
 		parsed:        manifest.NewCache(parsedBytes),
 		named:         newNamed(),
+		guard:         guard,
 		tags:          newTagMemory(o.Links),
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
@@ -181,5 +190,6 @@ func (g *Registry) Shutdown(ctx context.Context) error {
 	if g.writer != nil {
 		g.writer.close()
 	}
+	g.guard.close()
 	return err
 }

@@ -36,6 +36,18 @@ func (c credentials) anonymous() bool {
 // lookup asks the configuration, then the keychain under each name that the
 // upstream has.
 func (c *Client) lookup(ctx context.Context, repo string) credentials {
+	out := c.find(ctx, repo)
+	if !out.anonymous() {
+		c.credentialed.Store(true)
+	}
+	return out
+}
+
+// Credentialed reports whether credentials were found for any repository that the
+// upstream was asked for.
+func (c *Client) Credentialed() bool { return c.credentialed.Load() }
+
+func (c *Client) find(ctx context.Context, repo string) credentials {
 	out := credentials{until: time.Now().Add(credentialsAge)}
 	switch {
 	case c.cfg.Username != "":

@@ -92,7 +92,8 @@ type Client struct {
 	links     *links
 	kept      *keptBodies
 	// getOnly is until when HEAD is not tried, in Unix nanoseconds.
-	getOnly atomic.Int64
+	getOnly      atomic.Int64
+	credentialed atomic.Bool
 }
 
 // New checks cfg and returns its client. It makes no connection.

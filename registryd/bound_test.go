@@ -169,3 +169,21 @@ func TestAStalledUpstreamHoldsABoundedNumberOfQuestions(t *testing.T) {
 		}
 	}
 }
+
+// A crowd at an upstream that is well finds its turn: more than there are places, and
+// each answer takes its time.
+func TestACrowdAtAHealthyUpstreamIsServed(t *testing.T) {
+	within(t, func(w *world) {
+		w.hub.on("", func(context.Context) error { time.Sleep(100 * time.Millisecond); return nil })
+		var all sync.WaitGroup
+		for i := range 500 {
+			im := w.hub.push(w.t, fmt.Sprint("library/app:v", i), fmt.Sprint(i))
+			all.Go(func() {
+				if a, err := w.get(fmt.Sprint("library/app:v", i)); err != nil || a.Manifest.Digest != im.d {
+					w.t.Error(err)
+				}
+			})
+		}
+		w.took(time.Second, all.Wait)
+	}, withoutBucket)
+}

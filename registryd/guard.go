@@ -3,6 +3,7 @@ package registryd
 import (
 	"bufio"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"os"
@@ -20,9 +21,9 @@ const (
 	// What falls out is served by the word of a manifest alone.
 	maxGuarded = 64 << 10
 
-	// maxGuardFile bounds the file in bytes; at the next start it is written anew
-	// from what counts.
-	maxGuardFile = 4 * maxGuarded * 128
+	// maxGuardFile bounds the file in bytes: it is written anew, from what counts,
+	// when it comes to more than twice of what that takes.
+	maxGuardFile = 2 * maxGuarded * 128
 )
 
 // A guard remembers what came to this host with credentials. A digest is no secret:
@@ -41,7 +42,10 @@ type guard struct {
 
 	mu   sync.Mutex // guards what follows; held over the append of a line
 	lru  *simplelru.LRU[manifest.Digest, guarded]
-	file *os.File // nil until there is something to write
+	file *os.File // nil: it is memory alone
+	size int64    // of file, in bytes
+
+	seed maphash.Seed // of where a sample is taken, another in each process
 }
 
 // guarded are the upstreams that a digest concerns.
@@ -49,7 +53,7 @@ type guarded struct{ claimed, shown []string }
 
 // newGuard reads the file, if there is one.
 func newGuard(path string, log *slog.Logger) (*guard, error) {
-	gd := &guard{path: path, log: log, lru: newSimpleLRU[manifest.Digest, guarded](maxGuarded)}
+	gd := &guard{path: path, log: log, lru: newSimpleLRU[manifest.Digest, guarded](maxGuarded), seed: maphash.MakeSeed()}
 	if path == "" {
 		return gd, nil
 	}
@@ -70,9 +74,12 @@ func newGuard(path string, log *slog.Logger) (*guard, error) {
 		return nil, err
 	}
 	gd.file = f
-	if fi, err := f.Stat(); err == nil && fi.Size() > maxGuardFile/2 {
-		return gd, gd.compact()
+	fi, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
+	gd.size = fi.Size()
 	return gd, nil
 }
 
@@ -89,7 +96,11 @@ func (gd *guard) add(host string, d manifest.Digest, shown bool) {
 	if !gd.note(host, d, shown) || gd.file == nil {
 		return
 	}
-	if _, err := gd.file.WriteString(line(host, d, shown)); err != nil {
+	n, err := gd.file.WriteString(line(host, d, shown))
+	if gd.size += int64(n); err == nil && gd.size > maxGuardFile {
+		err = gd.compact()
+	}
+	if err != nil {
 		gd.log.Warn("what is guarded is not kept on disk", "digest", d, "err", err)
 	}
 }
@@ -132,21 +143,35 @@ func (gd *guard) open(host string, d manifest.Digest) bool {
 	return !ok || len(e.claimed) == 1 && e.claimed[0] == host || slices.Contains(e.shown, host)
 }
 
-// compact writes the file anew. It is called before anybody else has the guard.
+// place is where in a blob of size bytes host has to show n of them: always the same
+// one, which it does not know. Where it could choose by asking again, it would wait for a
+// place whose bytes it can guess.
+func (gd *guard) place(host string, d manifest.Digest, size, n int64) int64 {
+	if size <= n {
+		return 0
+	}
+	return int64(maphash.String(gd.seed, host+" "+d.String()) % uint64(size-n+1))
+}
+
+// compact writes the file anew. The caller holds mu.
 func (gd *guard) compact() error {
 	temp := gd.path + ".new"
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriter(f)
+	w, size := bufio.NewWriter(f), 0
+	write := func(host string, d manifest.Digest, shown bool) {
+		n, _ := w.WriteString(line(host, d, shown)) // Flush has its error
+		size += n
+	}
 	for _, d := range gd.lru.Keys() { // oldest first
 		e, _ := gd.lru.Peek(d)
 		for _, host := range e.claimed {
-			w.WriteString(line(host, d, false))
+			write(host, d, false)
 		}
 		for _, host := range e.shown {
-			w.WriteString(line(host, d, true))
+			write(host, d, true)
 		}
 	}
 	if err = w.Flush(); err == nil {
@@ -158,7 +183,7 @@ func (gd *guard) compact() error {
 		return err
 	}
 	gd.file.Close()
-	gd.file = f
+	gd.file, gd.size = f, int64(size)
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"time"
 
 	"hostlocal/blobcache"
@@ -54,10 +53,7 @@ func (g *Registry) possesses(ctx context.Context, repo Repository, d manifest.Di
 	if size < 0 {
 		size = sample // of a fill that does not know: the beginning
 	}
-	off := int64(0)
-	if size > sample {
-		off = rand.N(size - sample + 1)
-	}
+	off := g.guard.place(o.name, d, size, sample)
 	theirs, err := o.part(ctx, repo.Name.Path, d, off, min(size, sample))
 	if err != nil {
 		return err

@@ -168,6 +168,7 @@ func New(o Options) (*Registry, error) {
 		g.writer = newWriter(g, o.PendingFile)
 		g.owed.writer = g.writer
 		if err := g.writer.resume(); err != nil {
+			g.guard.close()
 			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
 		}
 	}

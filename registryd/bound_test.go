@@ -176,10 +176,10 @@ func TestACrowdAtAHealthyUpstreamIsServed(t *testing.T) {
 	within(t, func(w *world) {
 		w.hub.on("", func(context.Context) error { time.Sleep(100 * time.Millisecond); return nil })
 		var all sync.WaitGroup
-		for i := range 500 {
+		for i := range 1000 {
 			im := w.hub.push(w.t, fmt.Sprint("library/app:v", i), fmt.Sprint(i))
 			all.Go(func() {
-				if a, err := w.get(fmt.Sprint("library/app:v", i)); err != nil || a.Manifest.Digest != im.d {
+				if a, err := w.head(fmt.Sprint("library/app:v", i)); err != nil || a.Manifest.Digest != im.d {
 					w.t.Error(err)
 				}
 			})

@@ -28,9 +28,14 @@ func TestPacesHaveTheirShape(t *testing.T) {
 		"constant": {over / 4: 0.25, over / 2: 0.5, 3 * over / 4: 0.75, over + 1: 1},
 		"ramp":     {over / 4: 0.08, over / 2: 0.275, 3 * over / 4: 0.58, over + over/10: 1},
 		"sine":     {over / 4: 0.107, over / 2: 0.5, 3 * over / 4: 0.893, over + over/10: 1},
+		"few":      {3 * time.Second: 0.3, 7 * time.Second: 0.7, over + 1: 1},
 		"burst":    {over / 4: 0.25, over / 2: 0.5, 3 * over / 4: 0.75, over: 1},
 	} {
-		d := due(t, Arrivals{Pace: pace, Over: over}, n, 1)
+		a, count := Arrivals{Pace: pace, Over: over}, n
+		if pace == "few" { // of each period; vegeta's own steps are through in half a second
+			a, count = Arrivals{Pace: "sine", Over: over, Every: over / 6}, 100
+		}
+		d := due(t, a, count, 1)
 		for at, share := range want {
 			if got := before(d, at); got < share-0.05 || got > share+0.05 {
 				t.Errorf("%s: %.3f of the pulls are due by %v, not %.3f", pace, got, at, share)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"runtime"
@@ -44,6 +45,8 @@ type conn struct {
 	sink  func([]byte) // nil: the bytes are not wanted
 	n     int
 	err   error
+
+	bound io.LimitedReader // what an answer's head is read through
 }
 
 // turns is who may read and hash at a moment: as many as there are cores, and the
@@ -162,6 +165,10 @@ func (c *conn) await() error {
 // read in several steps.
 const headBuffer = 4 << 10
 
+// maxHead bounds an answer's head, with what comes before it of 1xx, in bytes. Go's
+// own client takes as much.
+const maxHead = 1 << 20
+
 var heads = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headBuffer) }}
 
 // An answer is a response of which the body is still to be read, by one of stream
@@ -179,7 +186,8 @@ func (c *conn) answer(method string) (*answer, error) {
 		return nil, err
 	}
 	head := heads.Get().(*bufio.Reader)
-	head.Reset(c.Conn)
+	c.bound = io.LimitedReader{R: c.Conn, N: maxHead}
+	head.Reset(&c.bound)
 	for {
 		resp, err := http.ReadResponse(head, &http.Request{Method: method})
 		if err != nil {
@@ -188,6 +196,7 @@ func (c *conn) answer(method string) (*answer, error) {
 			return nil, err
 		}
 		if resp.StatusCode >= 200 {
+			c.bound.N = math.MaxInt64
 			return &answer{Response: resp, c: c, head: head}, nil
 		}
 	}

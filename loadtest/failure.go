@@ -21,6 +21,7 @@ import (
 //	timeout              the pull's own
 //	connection refused, connection reset, connection closed, network
 //	interrupted          the run was ended
+//	cancelled            another request of the pull had failed: not a pull's reason
 //	left                 the client hung up, as it was to: no failure of a pull
 //	out of descriptors, out of ports, not local
 //	                     the tool's own
@@ -44,11 +45,17 @@ var (
 	errLeft        = errors.New("the client left, as it was to")
 )
 
-// kindOf tells failures apart. ctx is the pull's: whatever a connection says after
-// its end, the end is the reason.
+// kindOf tells failures apart. ctx is the pull's: whatever a connection says of
+// itself after its end, the end is the reason.
 func kindOf(ctx context.Context, err error) string {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.kind
+	}
 	if ctx.Err() != nil {
 		switch cause := context.Cause(ctx); {
+		case errors.As(cause, &f):
+			return "cancelled"
 		case errors.Is(cause, errTimeout):
 			return "timeout"
 		case errors.Is(cause, errLeft):
@@ -56,10 +63,6 @@ func kindOf(ctx context.Context, err error) string {
 		case errors.Is(cause, errInterrupted):
 			return "interrupted"
 		}
-	}
-	var f *failure
-	if errors.As(err, &f) {
-		return f.kind
 	}
 	for _, k := range []struct {
 		err  error

@@ -3,6 +3,7 @@ package loadtest
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"path"
 	"strconv"
@@ -61,6 +62,20 @@ func TestFailuresAreToldApart(t *testing.T) {
 				return true
 			}
 		},
+		"connection closed, by us": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				c, _, _ := w.(http.Hijacker).Hijack()
+				defer c.Close()
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+				for range 10 * maxHead / 8192 { // a head without an end
+					if _, err := io.WriteString(c, "X: "+strings.Repeat("y", 8187)+"\r\n"); err != nil {
+						return true
+					}
+				}
+				t.Error("all of an endless head was read")
+				return true
+			}
+		},
 		"status 429": status(429), "status 503": status(503), "status 404": status(404),
 		"timeout": func(h *hub) func(w http.ResponseWriter, r *http.Request) bool {
 			is := h.isLayer(1)
@@ -83,6 +98,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if kind == "timeout" {
 				s.Timeout = 300 * time.Millisecond
 			}
+			kind, _, _ := strings.Cut(kind, ",")
 			wantFailure(t, h.run(s), kind)
 		})
 	}
@@ -107,7 +123,7 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 	h := newHub(t, 100)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "GET" {
-			http.Error(w, "too many of you", 429)
+			http.Error(w, "too many of you", http.StatusTooManyRequests)
 		}
 		return r.Method == "GET"
 	})
@@ -125,24 +141,27 @@ func TestExamplesSayWhatTheServerSaid(t *testing.T) {
 // them: a byte that is wrong for some shows, whether it came to that one or not.
 func TestWrongRangeOfOneClientShows(t *testing.T) {
 	for _, which := range []int64{1, 4} { // the first is the one that spools
-		h := newHub(t, 20<<20)
-		is := h.isLayer(0)
-		wrong := append([]byte{}, h.blobs[h.layer(0)]...)
-		wrong[8388608+1000] ^= 1
-		var asked atomic.Int64
-		h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-			if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
-				return false
+		t.Run("request "+strconv.FormatInt(which, 10), func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, 20<<20)
+			is := h.isLayer(0)
+			wrong := append([]byte{}, h.blobs[h.layer(0)]...)
+			wrong[8388608+1000] ^= 1
+			var asked atomic.Int64
+			h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+				if !is(r) || r.Header.Get("Range") != "bytes=8388608-" || asked.Add(1) != which {
+					return false
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+				return true
+			})
+			s := scenario(4, "containerd-2.1-ranges")
+			s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
+			m := h.run(s)
+			if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
+				t.Errorf("%d verified, failures %+v", m.Verified, m.Failures)
 			}
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
-			return true
 		})
-		s := scenario(4, "containerd-2.1-ranges")
-		s.Arrivals = Arrivals{Pace: "constant", Over: 2 * time.Second} // one after another
-		m := h.run(s)
-		if len(m.Failures) != 1 || m.Failures[0].Kind != "wrong digest" || m.Failures[0].Count != 1 || m.Verified < 3*20<<20 {
-			t.Errorf("request %d wrong: %d verified, failures %+v", which, m.Verified, m.Failures)
-		}
 	}
 }
 
@@ -153,7 +172,7 @@ func TestFirstFailureIsThePulls(t *testing.T) {
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case first(r) && r.Header.Get("Range") == "bytes=8388608-":
-			http.Error(w, "one range", 503)
+			http.Error(w, "one range", http.StatusServiceUnavailable)
 		case strings.Contains(r.URL.Path, "/blobs/") && r.Header.Get("Range") == "bytes=0-" && !first(r):
 			<-r.Context().Done()
 		default:
@@ -223,6 +242,7 @@ func TestLeavingClientsHangUpInTheMiddle(t *testing.T) {
 }
 
 func TestSlowClientsReadAtTheirRate(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 300<<10, 100<<10)
 	s := scenario(4, "containerd")
 	s.Clients.Rate, s.Clients.Slow = 800<<10, 2
@@ -269,7 +289,7 @@ func TestRedirectsAndTokens(t *testing.T) {
 			w.Header().Set("Www-Authenticate", `Bearer realm="`+h.URL+`/token",service="hub, of tests",scope="repository:library/app:pull"`)
 			w.WriteHeader(401)
 		case strings.Contains(r.URL.Path, "/blobs/"):
-			http.Redirect(w, r, cdn.URL+r.URL.Path, 307)
+			http.Redirect(w, r, cdn.URL+r.URL.Path, http.StatusTemporaryRedirect)
 		default:
 			return false
 		}
@@ -285,13 +305,14 @@ func TestRedirectsAndTokens(t *testing.T) {
 func TestLoadDoesNotLeaveThisMachine(t *testing.T) {
 	h := newHub(t, 100)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
-		http.Redirect(w, r, "http://192.0.2.1/elsewhere", 307)
+		http.Redirect(w, r, "http://192.0.2.1/elsewhere", http.StatusTemporaryRedirect)
 		return true
 	})
 	wantFailure(t, h.run(scenario(2, "podman")), "not local")
 }
 
 func TestInterruptedRunHasWhatThereIs(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	is := h.isLayer(0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -321,6 +342,7 @@ func TestInterruptedRunHasWhatThereIs(t *testing.T) {
 // A server that answers nothing must not delay what is due after: that is what an
 // open loop is.
 func TestStalledServerDoesNotDelayLaterPulls(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100)
 	release := make(chan struct{})
 	var asked atomic.Int64

@@ -2,8 +2,10 @@ package loadtest
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +27,10 @@ const (
 	// and busyTool the share of the work that makes it the tool's.
 	busyCores = 0.9
 	busyTool  = 0.7
+
+	// othersShare is the share of all cores that other processes may use before a
+	// run is said to be disturbed.
+	othersShare = 0.2
 
 	// shortest is the run below which CPU time says nothing.
 	shortest = 200 * time.Millisecond
@@ -51,18 +57,19 @@ type cpuLoad struct {
 	tool0    time.Duration
 	then0    time.Duration
 	pressure int64
+	busy     time.Duration
 }
 
 func measureLoad(target func() time.Duration) cpuLoad {
-	l := cpuLoad{target: target, tool0: ownCPU(), pressure: memoryPressures()}
+	l := cpuLoad{target: target, tool0: ownCPU(), pressure: memoryPressures(), busy: machineCPU()}
 	if target != nil {
 		l.then0 = target()
 	}
 	return l
 }
 
-// heldBack says that the tool itself used the cores up, if so. What a hub in this
-// process uses counts as the tool's.
+// heldBack says that the tool itself used the cores up, or that others did, if so.
+// What a hub in this process uses counts as the tool's.
 func (l cpuLoad) heldBack(wall time.Duration) string {
 	if wall < shortest {
 		return ""
@@ -71,13 +78,23 @@ func (l cpuLoad) heldBack(wall time.Duration) string {
 	if l.target != nil {
 		target = l.target() - l.then0
 	}
-	all := wall.Seconds() * float64(runtime.GOMAXPROCS(0))
-	sum := (tool + target).Seconds()
-	if sum < busyCores*all || tool.Seconds() < busyTool*sum {
+	others := machineCPU() - l.busy - tool - target
+	return blame(tool, target, others, l.target != nil, time.Duration(runtime.GOMAXPROCS(0))*wall)
+}
+
+// blame judges how the cores' time was shared. Without the targets' own figure,
+// what is not the tool's may be theirs.
+func blame(tool, target, others time.Duration, known bool, cores time.Duration) string {
+	sum := tool + target
+	switch {
+	case known && others.Seconds() > othersShare*cores.Seconds():
+		return fmt.Sprintf("other processes used %.1f of %.1f core-seconds, a bucket's server among them if there is one; run again on a quiet machine",
+			others.Seconds(), cores.Seconds())
+	case sum.Seconds() < busyCores*cores.Seconds() || tool.Seconds() < busyTool*sum.Seconds():
 		return ""
 	}
 	return fmt.Sprintf("the tool used %.1f of %.1f core-seconds and the targets %.1f: the machine's cores were the bound, and the tool had most of them; run it elsewhere, or hash less (clients: {sample: 10})",
-		tool.Seconds(), all, target.Seconds())
+		tool.Seconds(), cores.Seconds(), target.Seconds())
 }
 
 // starved says that the kernel ran short of memory for sockets, if so.
@@ -95,6 +112,26 @@ func ownCPU() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// machineCPU returns the time that all cores have been busy since the machine began,
+// whoever it was; 0 where the system does not say (proc(5), /proc/stat).
+func machineCPU() time.Duration {
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on every architecture that Go has
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	var sum time.Duration
+	for i, field := range strings.Fields(first) {
+		switch i { // 4 and 5 are idle and iowait; from 9 on stands what 1 and 2 contain
+		case 1, 2, 3, 6, 7, 8:
+			n, _ := strconv.ParseInt(field, 10, 64) // 0 if it is none
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum
 }
 
 // joinReasons puts what there is into one line.

@@ -58,7 +58,7 @@ type Measurement struct {
 	Usage     []Usage                  `json:"usage"`      // of the contender's processes, in order of time
 	CPU       time.Duration            `json:"cpu"`        // user and system time of the contender's processes in the round
 	Failures  []Failures               `json:"failures"`
-	HeldBack  string                   `json:"held_back,omitempty"` // what of the tool itself bounded the load
+	HeldBack  string                   `json:"held_back,omitempty"` // what besides the target bounded the load: the tool, descriptors, others on the machine
 	Profiles  []string                 `json:"profiles,omitempty"`  // files written by --pprof
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +21,7 @@ func TestVegetaReadsTheResults(t *testing.T) {
 	h := newHub(t, 1000)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("User-Agent") != containerd.agent && strings.Contains(r.URL.Path, "/blobs/") {
-			http.Error(w, "", 503)
+			http.Error(w, "", http.StatusServiceUnavailable)
 			return true
 		}
 		return false
@@ -72,6 +71,7 @@ func TestFullDiskUnderTheResultsEndsTheWritingAlone(t *testing.T) {
 }
 
 func TestProgressIsTold(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, 100<<10)
 	s := h.storm(scenario(10, "containerd"))
 	s.Scenario.Arrivals = Arrivals{Pace: "constant", Over: 600 * time.Millisecond}
@@ -156,7 +156,7 @@ func TestPushThatIsRefusedIsAFailure(t *testing.T) {
 	h := newHub(t, 1000)
 	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "POST" {
-			http.Error(w, "this is a mirror", 405)
+			http.Error(w, "this is a mirror", http.StatusMethodNotAllowed)
 		}
 		return r.Method == "POST"
 	})
@@ -182,6 +182,27 @@ func TestTooFewDescriptorsHoldTheLoadBackAndSaySo(t *testing.T) {
 	}
 }
 
+func TestPullWithoutADescriptorIsTheToolsFailure(t *testing.T) {
+	h := newHub(t, 10)
+	h.meddle(func(w http.ResponseWriter, r *http.Request) bool {
+		<-r.Context().Done()
+		return true
+	})
+	s := h.storm(scenario(20, "containerd"))
+	s.Connections, s.Scenario.Timeout = 1, 300*time.Millisecond
+	m, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, f := range m.Failures {
+		kinds[f.Kind] = true
+	}
+	if !kinds["timeout"] || !kinds["out of descriptors"] || m.Wait.Count != 0 {
+		t.Errorf("%+v", m.Failures)
+	}
+}
+
 func TestWhatHeldTheToolBack(t *testing.T) {
 	var pulls []Pull
 	for range 100 {
@@ -199,14 +220,29 @@ func TestWhatHeldTheToolBack(t *testing.T) {
 	if s := lateness(pulls); s != "" {
 		t.Errorf("a pull that was late by less than a twentieth of its wait: %q", s)
 	}
-	cores := time.Duration(runtime.GOMAXPROCS(0))
 	for _, c := range []struct {
-		tool, target time.Duration // of a second of all cores
-		bound        bool
-	}{{950 * time.Millisecond, 0, true}, {500 * time.Millisecond, 0, false}, {500 * time.Millisecond, 450 * time.Millisecond, false}, {800 * time.Millisecond, 150 * time.Millisecond, true}} {
-		l := cpuLoad{tool0: ownCPU() - cores*c.tool, target: func() time.Duration { return cores * c.target }}
-		if s := l.heldBack(time.Second); (s != "") != c.bound {
+		tool, target, others int // of 1000 ms of all cores
+		known                bool
+		want                 string
+	}{
+		{950, 0, 0, true, "the tool used 0.9 of 1.0 core-seconds and the targets 0.0"},
+		{950, 0, 0, false, "the tool used"},
+		{500, 0, 0, true, ""},
+		{500, 450, 0, true, ""},
+		{800, 150, 0, true, "the tool used"},
+		{500, 100, 300, true, "other processes used 0.3 of 1.0"},
+		{500, 0, 400, false, ""},
+	} {
+		ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+		if s := blame(ms(c.tool), ms(c.target), ms(c.others), c.known, time.Second); !strings.HasPrefix(s, c.want) || c.want == "" && s != "" {
 			t.Errorf("%+v: %q", c, s)
+		}
+	}
+	if before := machineCPU(); before > 0 { // a machine that says it
+		for began := ownCPU(); ownCPU() < began+100*time.Millisecond; {
+		}
+		if used := machineCPU() - before; used < 50*time.Millisecond {
+			t.Errorf("a tenth of a second's work is %v of the machine", used)
 		}
 	}
 }

@@ -25,7 +25,7 @@ var newer struct {
 func newerRoot(t *testing.T) string {
 	t.Helper()
 	inNamespaces(t)
-	tar := need.Rootfs(t)
+	tar := need.Newer.Tar(t)
 	newer.once.Do(func() {
 		newer.root = filepath.Join(os.Getenv(workKey), "newer")
 		newer.err = unpackRoot(tar, newer.root)
@@ -93,7 +93,7 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 func TestNewerContainerdPullsInPieces(t *testing.T) {
 	root := newerRoot(t)
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
-		c := &ctr{t: t, root: root, client: "/usr/bin/ctr"}
+		c := newCtr(t, root, "/usr/bin/ctr")
 		c.start("/usr/bin/containerd", d.addr, 3, `[plugins.'io.containerd.transfer.v1.local']
   concurrent_layer_fetch_buffer = 4194304
 `)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // hub plays docker.io and ghcr.io: a stock registry with real images behind a
@@ -192,6 +194,21 @@ func (h *hub) sent(digest string) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.blobs[digest]
+}
+
+// wantFetchedOnce fails the test unless the bytes of each layer that left the
+// hub are exactly one layer.
+func (h *hub) wantFetchedOnce(t *testing.T, img v1.Image) {
+	t.Helper()
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layer := range manifest.Layers {
+		if sent := h.sent(layer.Digest.String()); sent != layer.Size {
+			t.Errorf("the hub sent %d bytes of a layer of %d", sent, layer.Size)
+		}
+	}
 }
 
 // goAway makes the hub unreachable and returns how often it had been

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -68,15 +69,18 @@ func unpackRoot(tar, root string) error {
 	return nil
 }
 
+// stores are Docker's two, by the feature that chooses between them.
+var stores = map[string]map[string]bool{
+	"classic":    {"containerd-snapshotter": false},
+	"containerd": {"containerd-snapshotter": true},
+}
+
 // TestNewerDockerPullsAndRunsThroughMirror is Docker 28 with either of its
 // stores. With containerd's, the default from 29 on, it sends ?ns= and asks
 // for ranges as containerd does.
 func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 	inNamespaces(t)
-	for name, features := range map[string]map[string]bool{
-		"classic":    {"containerd-snapshotter": false},
-		"containerd": {"containerd-snapshotter": true},
-	} {
+	for name, features := range stores {
 		t.Run(name, func(t *testing.T) {
 			root := newerRoot(t)
 			coldThenWarm(t, func(t *testing.T, d *daemon) puller {
@@ -85,6 +89,65 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 				return docker.puller()
 			})
 		})
+	}
+}
+
+// bringIn makes a program of the usual root file system be there in root, and
+// returns its path there.
+func bringIn(t *testing.T, root, program string) string {
+	t.Helper()
+	path := filepath.Join(scratch(t), filepath.Base(program))
+	if err := os.WriteFile(filepath.Join(root, path), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(program, filepath.Join(root, path), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDocker29PullsAndRunsThroughMirror is the daemon that Docker 29 is, with
+// containerd's store because that is its default, and a command line of 28.
+// Images of docker.io come by registry-mirrors, those of ghcr.io by a
+// hosts.toml where README.md says that it goes.
+func TestDocker29PullsAndRunsThroughMirror(t *testing.T) {
+	inNamespaces(t)
+	dockerd := need.Binary(t, "dockerd-29")
+	root := newerRoot(t)
+	dockerd = bringIn(t, root, dockerd)
+	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
+		writeHosts(t, filepath.Join(root, "etc/docker/certs.d/ghcr.io"), "https://ghcr.io", d.addr)
+		docker := &docker{t: t, root: root, client: "/usr/bin/docker"}
+		docker.start(dockerd, d.addr, nil)
+		if info := docker.do("info", "--format={{.DriverStatus}}"); !strings.Contains(info, "io.containerd.snapshotter.v1") {
+			t.Errorf("containerd's store is not the default: %s", info)
+		}
+		p := docker.puller()
+		return puller{
+			pull: func() {
+				t.Helper()
+				p.pull()
+				docker.do("pull", "ghcr.io/owner/app:v1")
+			},
+			forget: func() {
+				p.forget()
+				docker.do("rmi", "ghcr.io/owner/app:v1")
+			},
+		}
+	})
+}
+
+// writeHosts writes a hosts.toml into dir: what server has is asked of the
+// mirror first. It is removed with the test.
+func writeHosts(t *testing.T, dir, server, mirror string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	text := fmt.Sprintf("server = %q\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", server, "http://"+mirror)
+	if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,7 +12,8 @@ type puller struct {
 }
 
 // coldThenWarm is what every client must show: the first pull fills the
-// daemon from the hub, and the client never speaks to the hub itself; the
+// daemon from the hub, which sends each layer once, and the client never
+// speaks to the hub itself; the
 // second, with the hub gone, is served from this host's disk alone.
 func coldThenWarm(t *testing.T, client func(t *testing.T, d *daemon) puller) {
 	t.Helper()
@@ -24,6 +25,7 @@ func coldThenWarm(t *testing.T, client func(t *testing.T, d *daemon) puller) {
 
 	c.pull()
 	h.wantOnlyDaemons()
+	h.wantFetchedOnce(t, amd64Of(t, debian))
 
 	c.forget()
 	before := h.goAway()

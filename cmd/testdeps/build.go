@@ -13,8 +13,8 @@ import (
 	"hostlocal/cmd/testdeps/need"
 )
 
-// build installs the named servers, or all, unless the cache has them at
-// their version. One that fails does not keep the others from being built;
+// build installs the named servers, or all that the user's tests can run,
+// unless the cache has them at their version. One that fails does not keep the others from being built;
 // the error names each.
 func build(names []string) error {
 	dir, err := need.BinDir()
@@ -28,7 +28,8 @@ func build(names []string) error {
 	var failed []error
 	for _, s := range need.Servers {
 		known[s.Name] = true
-		if len(names) > 0 && !slices.Contains(names, s.Name) || s.Built(dir) {
+		wanted := slices.Contains(names, s.Name) || len(names) == 0 && (!s.Root || os.Geteuid() == 0)
+		if !wanted || s.Built(dir) {
 			continue
 		}
 		if err := install(s, dir); err != nil {

@@ -39,7 +39,8 @@ type hold struct {
 	released chan struct{}
 }
 
-const hubAddr = "127.0.0.1:443"
+// hubAddr is every address, so that containers find it at their gateway.
+const hubAddr = ":443"
 
 // startHub returns a hub that serves until the test ends.
 func startHub(t *testing.T) *hub {

@@ -92,16 +92,23 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 	}
 }
 
-// bringIn makes a program of the usual root file system be there in root, and
-// returns its path there.
-func bringIn(t *testing.T, root, program string) string {
+// bringIn makes a program or folder of the usual root file system be there in
+// root, and returns its path there.
+func bringIn(t *testing.T, root, from string) string {
 	t.Helper()
-	path := filepath.Join(scratch(t), filepath.Base(program))
-	if err := os.WriteFile(filepath.Join(root, path), nil, 0o755); err != nil {
+	info, err := os.Stat(from)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(program, filepath.Join(root, path), "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
+	path := scratch(t)
+	if !info.IsDir() {
+		path = filepath.Join(path, filepath.Base(from))
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount(from, filepath.Join(root, path), "", unix.MS_BIND, ""); err != nil {
+		t.Fatalf("mounting %s: %v", from, err)
 	}
 	return path
 }

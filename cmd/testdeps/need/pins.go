@@ -19,6 +19,9 @@ type Server struct {
 	// Wrapped builds it within a module made for the purpose: go install
 	// refuses modules whose go.mod has replace or exclude directives.
 	Wrapped bool
+	// Root is set if only tests that need root run it; it is then built for
+	// root, and for whoever asks for it by name.
+	Root bool
 }
 
 // Servers are pinned: a test that passed last month fails for a reason of
@@ -30,10 +33,10 @@ var Servers = []Server{
 	{Name: "minio", Package: "github.com/minio/minio", Module: "github.com/minio/minio", Version: "v0.0.0-20260212201848-7aac2a2c5b7c"},
 	{Name: "crane", Package: "github.com/google/go-containerregistry/cmd/crane", Module: "github.com/google/go-containerregistry", Version: "v0.22.1"},
 	{Name: "staticcheck", Package: "honnef.co/go/tools/cmd/staticcheck", Module: "honnef.co/go/tools", Version: "v0.8.2"},
-	{Name: "buildkitd", Package: "github.com/moby/buildkit/cmd/buildkitd", Module: "github.com/moby/buildkit", Version: "v0.33.0", Wrapped: true},
-	{Name: "buildctl", Package: "github.com/moby/buildkit/cmd/buildctl", Module: "github.com/moby/buildkit", Version: "v0.33.0", Wrapped: true},
+	{Name: "buildkitd", Package: "github.com/moby/buildkit/cmd/buildkitd", Module: "github.com/moby/buildkit", Version: "v0.33.0", Wrapped: true, Root: true},
+	{Name: "buildctl", Package: "github.com/moby/buildkit/cmd/buildctl", Module: "github.com/moby/buildkit", Version: "v0.33.0", Wrapped: true, Root: true},
 	// What Docker 29 is built from. The releases themselves are no Go modules.
-	{Name: "dockerd-29", Package: "github.com/moby/moby/v2/cmd/dockerd", Module: "github.com/moby/moby/v2", Version: "v2.0.0-beta.24"},
+	{Name: "dockerd-29", Package: "github.com/moby/moby/v2/cmd/dockerd", Module: "github.com/moby/moby/v2", Version: "v2.0.0-beta.24", Root: true},
 }
 
 // CacheDir is where everything that tests build or make once is kept between

@@ -36,6 +36,7 @@ func TestComposeBringsUpTheWhole(t *testing.T) {
 		t.Errorf("its status:\n%s", out)
 	}
 	c.waitForWriteBack()
+	c.wantImageAlone()
 
 	hub.goAway()
 	outer.do("pull", "debian:12") // this host's own Docker, by the published port
@@ -92,6 +93,34 @@ func (c *composition) do(args ...string) string {
 		c.t.Fatalf("docker compose %q: %v\n%s\n%s", args, err, out, logs)
 	}
 	return out
+}
+
+// wantImageAlone runs the image as its Dockerfile says, without a word of
+// configuration: it serves, fills the volumes that it was given, which belong
+// to nobody's account, and is gone within the time that Docker gives it.
+func (c *composition) wantImageAlone() {
+	c.t.Helper()
+	const addr = "127.0.0.1:5002"
+	c.docker.do("run", "--detach", "--name=alone", "--publish="+addr+":5000",
+		"--volume=alone-cache:/var/cache/registryd", "--volume=alone-store:/var/lib/registryd",
+		"--add-host=registry-1.docker.io:host-gateway", "--add-host=auth.docker.io:host-gateway",
+		"--env=SSL_CERT_FILE=/hub.crt", "--volume="+trustFile(c.t)+":/hub.crt:ro", c.name+"-registryd")
+	c.docker.ready(func() error {
+		if health := c.docker.do("inspect", "--format={{.State.Health.Status}}", "alone"); strings.TrimSpace(health) != "healthy" {
+			return fmt.Errorf("its health is %q", health)
+		}
+		return nil
+	})
+	wantWhole(c.t, addr+"/library/debian:12")
+	if out := c.docker.do("exec", "alone", "/registryd", "status", "--json"); !strings.Contains(out, "/var/cache/registryd") {
+		c.t.Errorf("the image alone says:\n%s", out)
+	}
+	c.docker.do("stop", "--time=5", "alone")
+	if code := c.docker.do("inspect", "--format={{.State.ExitCode}}", "alone"); strings.TrimSpace(code) != "0" {
+		c.t.Errorf("stopped, it left with exit code %s", code)
+	}
+	c.docker.do("rm", "alone")
+	c.docker.do("volume", "rm", "alone-cache", "alone-store")
 }
 
 // waitForWriteBack waits until the bucket has all that was pulled.

@@ -120,6 +120,26 @@ func (w *response) Write(p []byte) (total int, err error) {
 	}
 }
 
+// joinFrom is the size in bytes from which a body in memory does not fit into
+// net/http's buffer together with its header.
+const joinFrom = joinLimit - 1<<10
+
+// writeWhole sends a body that is all of the content, in memory. A client that
+// does not take it has left.
+func (w *response) writeWhole(r *http.Request, p []byte) {
+	c, ok := r.Context().Value(connKey{}).(*conn)
+	if !ok || len(p) < joinFrom {
+		w.Write(p)
+		return
+	}
+	c.join()
+	defer c.endJoin()
+	w.Write(p)
+	if w.flusher != nil {
+		w.flusher.Flush() // what is left in net/http's buffer leaves with what waits
+	}
+}
+
 // ReadFrom sends what src has, in steps.
 func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	r, limit := src, int64(-1)

@@ -24,11 +24,11 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	defer b.Close()
 	small, file := b.Bytes(), b.File()
 	if small == nil && file == nil {
-		w.setContent(newContentHeaders(octetStream[0], t.digest, b.Size()), b.Source(), cacheControl)
+		w.setBlob(newContentHeaders(octetStream[0], t.digest, b.Size()), b.Source())
 		return h.follow(w, r, b, rng, kind)
 	}
 	c := h.blobs.of(octetStream[0], t.digest, b.Size())
-	w.setContent(c, b.Source(), cacheControl)
+	w.setBlob(c, b.Source())
 	switch {
 	case file != nil:
 		return serveContent(w, r, t.digest, b.Size(), file)
@@ -36,7 +36,7 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
 	}
 	w.setLength(c)
-	w.Write(small) // a client that does not take it has left
+	w.writeWhole(r, small)
 	return nil
 }
 
@@ -47,7 +47,7 @@ func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Reposito
 		return err
 	}
 	c := newContentHeaders(octetStream[0], t.digest, size)
-	w.setContent(c, source, cacheControl)
+	w.setBlob(c, source)
 	if noneMatch(r, t.digest) {
 		delete(w.Header(), "Content-Type")
 		w.WriteHeader(http.StatusNotModified)

@@ -111,6 +111,20 @@ func (h *host) signal(name string) {
 	h.do("systemctl", "kill", "--kill-whom=main", "--signal="+name, "registryd.service")
 }
 
+// kill ends the daemon as a crash would, and returns when it is gone. systemd
+// starts it again a second later.
+func (h *host) kill() {
+	h.t.Helper()
+	pid := h.show("MainPID")
+	h.signal("SIGKILL")
+	h.ready(func() error {
+		if h.show("MainPID") == pid {
+			return fmt.Errorf("process %s is still there", pid)
+		}
+		return nil
+	})
+}
+
 // pull reads every byte of an image from the registry, on the host.
 func (h *host) pull(image string) {
 	h.t.Helper()

@@ -31,7 +31,7 @@ func TestComposeBringsUpTheWhole(t *testing.T) {
 	forget := func() { c.do("exec", "-T", "docker", "docker", "rmi", "debian:12") }
 	pull()
 	hub.wantOnlyDaemons()
-	hub.wantFetchedOnce(t, amd64Of(t, debian))
+	hub.wantFetchedOnce(t, amd64Of(t, debian), 0)
 	if out := c.do("exec", "-T", "registryd", "/registryd", "status"); !strings.Contains(out, "/var/cache/registryd") {
 		t.Errorf("its status:\n%s", out)
 	}

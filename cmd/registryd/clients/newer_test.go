@@ -168,6 +168,7 @@ func TestNewerContainerdPullsInPieces(t *testing.T) {
   concurrent_layer_fetch_buffer = 4194304
 `)
 		p := c.puller()
+		p.spare = 8 << 20 // what sockets hold
 		pull := p.pull
 		p.pull = func() {
 			pull()

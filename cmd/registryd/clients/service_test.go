@@ -34,7 +34,7 @@ func TestServiceOnBootedHost(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, h.open(blob), landed-span); err != nil {
 		t.Fatal(err)
 	}
-	h.signal("SIGKILL")
+	h.kill()
 	release()
 	h.pull("library/debian:12")
 	hub.wantOnlyDaemons()
@@ -44,7 +44,7 @@ func TestServiceOnBootedHost(t *testing.T) {
 	h.wantRestarts(1)
 
 	before := hub.goAway()
-	h.signal("SIGKILL")
+	h.kill()
 	h.pull("library/debian:12")
 	h.wantRestarts(2)
 
@@ -135,6 +135,9 @@ func (h *host) wantRestartsOfHung() {
 			last = beat
 			return nil
 		})
+	}
+	if n := h.showInt("NRestarts"); n != 0 {
+		h.t.Fatalf("the watchdog restarted a daemon that answers, %d times", n)
 	}
 	h.signal("SIGSTOP")
 	h.wantRestarts(1)

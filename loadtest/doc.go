@@ -7,6 +7,7 @@
 // stand around it:
 //
 //	loadtest/images   image sets made from a seed: real layer sizes, no storage
+//	loadtest/line     what lies between: rates, latency, faults at known times
 //	loadtest/hub      the fake upstream that serves them, with limits and faults
 //	loadtest/bucket   a proxy before an S3 server: counts calls, shapes the line
 //	loadtest/target   starts the contenders and samples what they cost

@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"fmt"
@@ -14,10 +14,9 @@ const cdnPath = "/cdn/"
 // link returns the URL under which the CDN serves d: another port, signed until
 // ExpireLinks.
 func (h *Hub) link(d manifest.Digest) string {
-	s := h.cdnServer()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return fmt.Sprintf("%s%s%s?sig=%d", s.url, cdnPath, d, h.linkSalt)
+	return fmt.Sprintf("%s%s%s?sig=%d", h.cdn.URL, cdnPath, d, h.linkSalt)
 }
 
 // ExpireLinks makes the CDN refuse all links that were handed out so far with 403.
@@ -28,16 +27,7 @@ func (h *Hub) ExpireLinks() {
 }
 
 // CDNHost returns the CDN's address.
-func (h *Hub) CDNHost() string { return h.cdnServer().host }
-
-func (h *Hub) cdnServer() *server {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.cdn == nil {
-		h.cdn = h.serve(http.HandlerFunc(h.serveCDN))
-	}
-	return h.cdn
-}
+func (h *Hub) CDNHost() string { return h.cdn.Host }
 
 func (h *Hub) serveCDN(w http.ResponseWriter, r *http.Request) {
 	q := describe(r)
@@ -46,12 +36,7 @@ func (h *Hub) serveCDN(w http.ResponseWriter, r *http.Request) {
 	h.handle(w, r, q, func(x *exchange) {
 		h.mu.Lock()
 		signed := r.URL.Query().Get("sig") == strconv.Itoa(h.linkSalt)
-		var c Content
-		for _, repo := range h.repos {
-			if found, ok := repo.blobs[q.Digest]; ok {
-				c = found
-			}
-		}
+		c := h.blobs[q.Digest]
 		h.mu.Unlock()
 		switch {
 		case !signed:

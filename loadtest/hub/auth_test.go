@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"encoding/json"
@@ -18,7 +18,7 @@ func token(t *testing.T, url string, kv ...string) string {
 }
 
 func TestTokensOpenWhatTheyAreFor(t *testing.T) {
-	h := New(t)
+	h := start(t)
 	h.AddImage("open", "v1")
 	h.AddImage("closed", "v1")
 	h.Require(Auth{Username: "u", Password: "p", Anonymous: true, Private: []string{"closed"}, Separate: true, Expires: time.Hour})
@@ -50,7 +50,7 @@ func TestTokensOpenWhatTheyAreFor(t *testing.T) {
 }
 
 func TestBasicIsAskedOfTheRegistryItself(t *testing.T) {
-	h := New(t)
+	h := start(t)
 	h.Require(Auth{Username: "u", Password: "p", Basic: true})
 	if f := fetch(t, "GET", h.URL+"/v2/"); f.status != 401 || !strings.HasPrefix(f.header.Get("Www-Authenticate"), "Basic ") {
 		t.Errorf("challenge: %d %v", f.status, f.header)

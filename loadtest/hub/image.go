@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"encoding/json"
@@ -64,17 +64,25 @@ func (h *Hub) AddDocker(repo, tag string, layers ...Content) Image {
 // each, as buildkit writes them. The layers are those of the first platform; the
 // other platforms have generated layers of the same sizes.
 func (h *Hub) AddIndex(repo, tag string, platforms []manifest.Platform, layers ...Content) Image {
+	all := make([][]Content, len(platforms))
+	for i := range platforms {
+		all[i] = layers
+		if i > 0 {
+			all[i] = make([]Content, len(layers))
+			for k, l := range layers {
+				all[i][k] = h.Layer(l.Size)
+			}
+		}
+	}
+	return h.AddPlatforms(repo, tag, platforms, all)
+}
+
+// AddPlatforms is AddIndex with the layers of each platform given.
+func (h *Hub) AddPlatforms(repo, tag string, platforms []manifest.Platform, layers [][]Content) Image {
 	idx := Image{Repo: repo, Tag: tag, MediaType: manifest.OCIIndex}
 	var list []descriptor
 	for i, p := range platforms {
-		own := layers
-		if i > 0 {
-			own = make([]Content, len(layers))
-			for k, l := range layers {
-				own[k] = h.Layer(l.Size)
-			}
-		}
-		img := h.addImage(repo, "", p, false, own)
+		img := h.addImage(repo, "", p, false, layers[i])
 		idx.Images = append(idx.Images, img)
 		list = append(list, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Body)), Platform: &p})
 	}

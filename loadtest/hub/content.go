@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"bytes"
@@ -59,7 +59,13 @@ func digestOf(c Content) manifest.Digest {
 
 // word is splitmix64 at position i of the stream that seed starts.
 func word(seed uint64, i int64) uint64 {
-	z := seed + (uint64(i)+1)*0x9e3779b97f4a7c15
+	return mix(seed + (uint64(i)+1)*gamma)
+}
+
+// gamma is splitmix64's step.
+const gamma uint64 = 0x9e3779b97f4a7c15
+
+func mix(z uint64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
@@ -91,9 +97,20 @@ func generate(p []byte, seed uint64, off int64) {
 		p = p[copy(p, first[skip:]):]
 		i++
 	}
-	for len(p) >= 8 {
+	step := uint64(gamma) // a variable: its multiples wrap around
+	z := seed + uint64(i)*step
+	for ; len(p) >= 32; p = p[32:] { // four independent chains keep the multipliers busy
+		b := p[:32:32]
+		z1, z2, z3, z4 := z+step, z+2*step, z+3*step, z+4*step
+		binary.LittleEndian.PutUint64(b[0:8], mix(z1))
+		binary.LittleEndian.PutUint64(b[8:16], mix(z2))
+		binary.LittleEndian.PutUint64(b[16:24], mix(z3))
+		binary.LittleEndian.PutUint64(b[24:32], mix(z4))
+		z = z4
+		i += 4
+	}
+	for ; len(p) >= 8; p = p[8:] {
 		binary.LittleEndian.PutUint64(p, word(seed, i))
-		p = p[8:]
 		i++
 	}
 	if len(p) > 0 {

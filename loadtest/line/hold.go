@@ -1,4 +1,4 @@
-package hubtest
+package line
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hold keeps the loopback port of a server that is down: whoever connects is
+// hold keeps the port of a server that is down: whoever connects is
 // refused, and no other listener of this machine is given it meanwhile, as happens
 // within seconds where many tests run. It returns the descriptor of a socket that is
 // bound and does not listen, which the caller closes.
@@ -16,7 +16,11 @@ func hold(host string) (fd int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family, at := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: addr.Addr().As16(), Port: int(addr.Port())})
+	if addr.Addr().Is4() {
+		family, at = unix.AF_INET, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("holding %s: %w", host, err)
 	}
@@ -24,9 +28,7 @@ func hold(host string) (fd int, err error) {
 	// after: while it is on, another listener that has it on gets the port, too.
 	steps := []func() error{
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) },
-		func() error {
-			return unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())})
-		},
+		func() error { return unix.Bind(fd, at) },
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) },
 	}
 	for _, step := range steps {

@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"net/http"
@@ -128,16 +128,15 @@ func (h *Hub) Fault(m Matcher, faults ...Fault) *Injected {
 }
 
 // Heal removes all faults, lets what stalls go on, and ends Down and Limit. Forbid,
-// tags and authentication stay as they are.
-func (h *Hub) Heal() {
-	h.t.Helper()
+// tags, authentication, the hub's shape and what Play does stay as they are.
+func (h *Hub) Heal() error {
 	h.Limit(0)
 	h.mu.Lock()
 	h.faults = nil
 	close(h.healed)
 	h.healed = make(chan struct{})
 	h.mu.Unlock()
-	h.Up()
+	return h.Up()
 }
 
 // planFor collects the faults that meet q, and the channel that ends a stall.

@@ -1,15 +1,15 @@
-package hubtest
+package hub
 
 import (
 	"compress/gzip"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 
+	"hostlocal/loadtest/line"
 	"hostlocal/manifest"
 )
 
@@ -52,8 +52,8 @@ func (x *exchange) send(c Content, mediaType string, d manifest.Digest) {
 	if x.r.Method == http.MethodHead {
 		return
 	}
-	s := &sink{x: x, digest: d}
-	s.paces = x.paces()
+	s := &sink{x: x, conn: line.ConnOf(x.r), sent: x.hub.log.counter(d)}
+	s.paces = x.paces(s.conn)
 	if p.chunked {
 		s.flush()
 	}
@@ -91,18 +91,15 @@ func parseRange(spec string, size int64) (first, last int64, ok bool) {
 	return first, last, first >= 0 && first <= last
 }
 
-// buffers are what contents are generated into.
-var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
-
 // copy writes n bytes from offset off of the content on, and noise where it has
 // ended.
 func (x *exchange) copy(w io.Writer, c Content, off, n int64) {
 	p := x.plan
-	buf := buffers.Get().(*[128 << 10]byte)
-	defer buffers.Put(buf)
+	buf, give := borrow()
+	defer give()
 	const noise = 0xbad
 	for end := off + n; off < end || p.endless; {
-		b := buf[:]
+		b := buf
 		if !p.endless {
 			b = b[:min(int64(len(b)), end-off)]
 		}
@@ -123,32 +120,27 @@ func (x *exchange) copy(w io.Writer, c Content, off, n int64) {
 	}
 }
 
-// paces returns the rates that bound this answer.
-func (x *exchange) paces() []*pacer {
-	var out []*pacer
+// paces returns the rates that bound this answer beside the line's.
+func (x *exchange) paces(c *line.Conn) []*line.Pacer {
+	var out []*line.Pacer
 	x.hub.mu.Lock()
 	if x.hub.total != nil {
 		out = append(out, x.hub.total)
 	}
 	x.hub.mu.Unlock()
 	if rate := x.plan.rate; rate > 0 {
-		c := x.r.Context().Value(connKey{}).(*conn)
-		p := c.pace.Load()
-		if p == nil || p.rate != rate {
-			p = &pacer{rate: rate}
-			c.pace.Store(p)
-		}
-		out = append(out, p)
+		out = append(out, c.Pacer(rate))
 	}
 	return out
 }
 
 // A sink is the body's way to the socket: it counts, paces, stalls and cuts.
 type sink struct {
-	x      *exchange
-	digest manifest.Digest
-	paces  []*pacer
-	pos    int64
+	x     *exchange
+	conn  *line.Conn
+	sent  *atomic.Int64 // of this content; nil if it is not counted
+	paces []*line.Pacer
+	pos   int64
 }
 
 func (s *sink) flush() {
@@ -178,23 +170,27 @@ func (s *sink) Write(b []byte) (int, error) {
 			}
 		}
 		for _, pace := range s.paces {
-			k = min(k, pace.chunk())
+			k = min(k, pace.Chunk())
+		}
+		k, paced, err := s.x.hub.line.Pass(s.x.ctx, s.conn, k)
+		if err != nil {
+			return written, err
 		}
 		for _, pace := range s.paces {
-			if err := pace.wait(s.x.ctx, k); err != nil {
+			if err := pace.Wait(s.x.ctx, k); err != nil {
 				return written, err
 			}
 		}
 		n, err := s.x.w.Write(b[:k])
-		if !s.digest.IsZero() {
-			s.x.hub.log.addSent(s.digest, int64(n))
+		if s.sent != nil {
+			s.sent.Add(int64(n))
 		}
 		written += n
 		s.pos += int64(n)
 		if err != nil {
 			return written, err
 		}
-		if s.paces != nil {
+		if paced || s.paces != nil {
 			s.flush()
 		}
 		b = b[n:]
@@ -206,9 +202,7 @@ func (s *sink) Write(b []byte) (int, error) {
 func (s *sink) cut() {
 	s.flush()
 	if s.x.plan.reset {
-		c := s.x.r.Context().Value(connKey{}).(*conn)
-		c.Conn.(*net.TCPConn).SetLinger(0)
-		c.Conn.Close()
+		s.conn.Reset()
 	}
 	s.x.abort()
 }

@@ -1,13 +1,15 @@
-package hubtest
+package hub
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"hostlocal/loadtest/line"
 	"hostlocal/manifest"
 )
 
@@ -45,31 +47,30 @@ type Request struct {
 
 // counters is what a hub knows of its past.
 type counters struct {
-	wire, accepted, open atomic.Int64
+	socket line.Counts
 
 	mu       sync.Mutex // guards what follows
-	requests []*Request // bounded by maxLog
+	remember int        // how many requests may be kept one by one
+	requests []*Request
 	kinds    map[Kind]int
+	refused  int // answers that said 429 or 503
 	gets     map[manifest.Digest]int
-	sent     map[manifest.Digest]int64
-	now, max int // requests in flight
-	changed  chan struct{}
+	sent     map[manifest.Digest]*atomic.Int64
+	now, max int           // requests in flight
+	changed  chan struct{} // closed at the next change; nil unless somebody waits for it
 }
 
-// maxLog bounds the requests that are remembered one by one, to about 100 MB in a
-// storm of small ones. The counts go on without bound.
-const maxLog = 100_000
-
-func (c *counters) init() {
-	c.requests, c.kinds, c.gets, c.sent = nil, map[Kind]int{}, map[manifest.Digest]int{}, map[manifest.Digest]int64{}
-	c.changed = make(chan struct{})
+func (c *counters) init(remember int) {
+	c.remember = remember
+	c.kinds, c.gets, c.sent = map[Kind]int{}, map[manifest.Digest]int{}, map[manifest.Digest]*atomic.Int64{}
 }
 
 // begin logs a request and returns the function that logs its end.
 func (c *counters) begin(q *Request) (end func(status int)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.requests) < maxLog {
+	if len(c.requests) < c.remember {
+		q.Header = q.Header.Clone() // its server uses it again
 		c.requests = append(c.requests, q)
 	}
 	c.kinds[q.Kind]++
@@ -78,22 +79,68 @@ func (c *counters) begin(q *Request) (end func(status int)) {
 	}
 	c.now++
 	c.max = max(c.max, c.now)
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.change()
 	return func(status int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		q.Status = status
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			c.refused++
+		}
 		c.now--
-		close(c.changed)
-		c.changed = make(chan struct{})
+		c.change()
 	}
 }
 
-func (c *counters) addSent(d manifest.Digest, n int64) {
+// change wakes those who wait; it is called with mu held.
+func (c *counters) change() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// counter returns what counts the bytes sent of d; nil if d is zero.
+func (c *counters) counter(d manifest.Digest) *atomic.Int64 {
+	if d.IsZero() {
+		return nil
+	}
 	c.mu.Lock()
-	c.sent[d] += n
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	n := c.sent[d]
+	if n == nil {
+		n = new(atomic.Int64)
+		c.sent[d] = n
+	}
+	return n
+}
+
+// Counts is what a hub was asked and what it sent, its CDN and token server
+// included, since its start or Forget.
+type Counts struct {
+	Requests    map[Kind]int
+	Sent        int64                     // bytes of content: see Hub.Sent
+	Wire        int64                     // bytes written to sockets: headers, framing and TLS records included
+	Fetched     map[manifest.Digest]int64 // bytes of content sent, by digest
+	Refused     int                       // answers that said 429 or 503
+	Connections int                       // accepted
+	MaxInFlight int                       // requests at once
+}
+
+// Counts returns all counts at once.
+func (h *Hub) Counts() Counts {
+	c := &h.log
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := Counts{Requests: maps.Clone(c.kinds), Wire: c.socket.Wire.Load(), Fetched: map[manifest.Digest]int64{},
+		Refused: c.refused, Connections: int(c.socket.Accepted.Load()), MaxInFlight: c.max}
+	for d, counter := range c.sent {
+		if n := counter.Load(); n > 0 {
+			out.Fetched[d] = n
+			out.Sent += n
+		}
+	}
+	return out
 }
 
 // Count returns how many requests of these kinds there were.
@@ -121,7 +168,10 @@ func (h *Hub) Gets(d manifest.Digest) int {
 func (h *Hub) Sent(d manifest.Digest) int64 {
 	h.log.mu.Lock()
 	defer h.log.mu.Unlock()
-	return h.log.sent[d]
+	if n := h.log.sent[d]; n != nil {
+		return n.Load()
+	}
+	return 0
 }
 
 // SentAll returns the sum of Sent over all digests.
@@ -130,20 +180,20 @@ func (h *Hub) SentAll() int64 {
 	defer h.log.mu.Unlock()
 	var n int64
 	for _, k := range h.log.sent {
-		n += k
+		n += k.Load()
 	}
 	return n
 }
 
 // Wire returns how many bytes went out through the sockets: headers, framing and
 // TLS records included.
-func (h *Hub) Wire() int64 { return h.log.wire.Load() }
+func (h *Hub) Wire() int64 { return h.log.socket.Wire.Load() }
 
 // Connections returns how many connections were accepted since Forget.
-func (h *Hub) Connections() int { return int(h.log.accepted.Load()) }
+func (h *Hub) Connections() int { return int(h.log.socket.Accepted.Load()) }
 
 // OpenConnections returns how many connections are open now.
-func (h *Hub) OpenConnections() int { return int(h.log.open.Load()) }
+func (h *Hub) OpenConnections() int { return int(h.log.socket.Open.Load()) }
 
 // InFlight returns how many requests are being answered now.
 func (h *Hub) InFlight() int {
@@ -180,17 +230,19 @@ func (h *Hub) Forget() {
 	h.log.requests = nil
 	clear(h.log.kinds)
 	clear(h.log.gets)
-	clear(h.log.sent)
+	for _, n := range h.log.sent {
+		n.Store(0) // kept: bodies under way go on counting
+	}
+	h.log.refused = 0
 	h.log.max = h.log.now
-	h.log.wire.Store(0)
-	h.log.accepted.Store(0)
+	h.log.socket.Wire.Store(0)
+	h.log.socket.Accepted.Store(0)
 }
 
-// Wait blocks until n requests that m matches have arrived, and fails the test
-// after ten seconds. It is the gate to use instead of a sleep.
-func (h *Hub) Wait(m Matcher, n int) {
-	h.t.Helper()
-	h.until("requests to arrive", func() bool {
+// Wait blocks until n requests that m matches have arrived, of those that Remember
+// keeps, or returns ctx's error. It is the gate to use instead of a sleep.
+func (h *Hub) Wait(ctx context.Context, m Matcher, n int) error {
+	return h.log.until(ctx, func() bool {
 		got := 0
 		for _, q := range h.log.requests {
 			if m == nil || m(q) {
@@ -201,29 +253,29 @@ func (h *Hub) Wait(m Matcher, n int) {
 	})
 }
 
-// WaitIdle blocks until no request is being answered, and fails the test after ten
-// seconds: what counts is final then.
-func (h *Hub) WaitIdle() {
-	h.t.Helper()
-	h.until("requests to end", func() bool { return h.log.now == 0 })
+// WaitIdle blocks until no request is being answered, or returns ctx's error: what
+// counts is final then.
+func (h *Hub) WaitIdle(ctx context.Context) error {
+	return h.log.until(ctx, func() bool { return h.log.now == 0 })
 }
 
-// until waits for cond, which is called under the log's lock.
-func (h *Hub) until(what string, cond func() bool) {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.ctx, 10*time.Second)
-	defer cancel()
+// until waits for cond, which is called with mu held.
+func (c *counters) until(ctx context.Context, cond func() bool) error {
 	for {
-		h.log.mu.Lock()
-		ok, changed := cond(), h.log.changed
-		h.log.mu.Unlock()
+		c.mu.Lock()
+		ok := cond()
+		if !ok && c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.mu.Unlock()
 		if ok {
-			return
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			h.t.Fatalf("hubtest: waited in vain for %s", what)
+			return ctx.Err()
 		}
 	}
 }
@@ -231,7 +283,7 @@ func (h *Hub) until(what string, cond func() bool) {
 // describe reads a request.
 func describe(r *http.Request) *Request {
 	q := &Request{Kind: Other, Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery,
-		Proto: r.Proto, Header: r.Header.Clone(), At: time.Now()}
+		Proto: r.Proto, Header: r.Header, At: time.Now()}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
 	if !ok {
 		return q

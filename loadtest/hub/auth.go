@@ -1,8 +1,9 @@
-package hubtest
+package hub
 
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ type authState struct {
 	Auth
 	realm  string
 	tokens map[string]grant
+	sweep  int  // when there are so many tokens, those that have expired go
+	shaped bool // required by a Shape, which may take it back
 }
 
 type grant struct {
@@ -40,10 +43,12 @@ type grant struct {
 }
 
 // Require asks for authentication from now on.
-func (h *Hub) Require(a Auth) {
-	s := &authState{Auth: a, realm: h.URL + tokenPath, tokens: map[string]grant{}}
+func (h *Hub) Require(a Auth) { h.require(a, false) }
+
+func (h *Hub) require(a Auth, shaped bool) {
+	s := &authState{Auth: a, shaped: shaped, realm: h.URL + tokenPath, tokens: map[string]grant{}}
 	if a.Separate {
-		s.realm = h.tokenServer().url + tokenPath
+		s.realm = h.tokens.URL + tokenPath
 	}
 	if a.Realm != "" {
 		s.realm = a.Realm
@@ -66,16 +71,7 @@ func (h *Hub) Revoke() {
 }
 
 // TokenHost returns the address of the separate token server.
-func (h *Hub) TokenHost() string { return h.tokenServer().host }
-
-func (h *Hub) tokenServer() *server {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.tokens == nil {
-		h.tokens = h.serve(http.HandlerFunc(h.serveToken))
-	}
-	return h.tokens
-}
+func (h *Hub) TokenHost() string { return h.tokens.Host }
 
 // authorized reports whether the request may go on; if not, it has been answered.
 func (x *exchange) authorized() bool {
@@ -108,6 +104,18 @@ func (x *exchange) authorized() bool {
 	return ok
 }
 
+// grant makes a token good; it is called with the hub's mu held. Those that have
+// expired go whenever the number has doubled, so that a long storm, which asks for
+// one a pull, keeps only twice what is good.
+func (a *authState) grant(token string, scopes []string) {
+	now := time.Now()
+	if len(a.tokens) >= a.sweep {
+		maps.DeleteFunc(a.tokens, func(_ string, g grant) bool { return now.After(g.until) })
+		a.sweep = max(1000, 2*len(a.tokens))
+	}
+	a.tokens[token] = grant{scopes, now.Add(a.Expires)}
+}
+
 func scopeOf(repo string) string { return "repository:" + repo + ":pull" }
 
 // challenge answers 401, and says how to do better if the hub asks for
@@ -116,9 +124,9 @@ func (x *exchange) challenge(reason string) {
 	x.hub.mu.Lock()
 	a := x.hub.auth
 	if a != nil {
-		c := fmt.Sprintf(`Bearer realm=%q,service="hubtest"`, a.realm)
+		c := fmt.Sprintf(`Bearer realm=%q,service=%q`, a.realm, "hubtest")
 		if a.Basic {
-			c = `Basic realm="hubtest"`
+			c = `Basic realm="hub"`
 		} else {
 			if x.q.Repo != "" {
 				c += fmt.Sprintf(`,scope=%q`, scopeOf(x.q.Repo))
@@ -178,7 +186,7 @@ func (h *Hub) serveToken(w http.ResponseWriter, r *http.Request) {
 		}
 		token := rand.Text()
 		h.mu.Lock()
-		a.tokens[token] = grant{scopes, time.Now().Add(a.Expires)}
+		a.grant(token, scopes)
 		h.mu.Unlock()
 		body := map[string]any{"issued_at": time.Now().UTC().Format(time.RFC3339)}
 		if a.Field != "access_token" {

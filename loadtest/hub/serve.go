@@ -1,4 +1,4 @@
-package hubtest
+package hub
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hostlocal/loadtest/line"
 	"hostlocal/manifest"
 )
 
@@ -39,8 +40,15 @@ func (h *Hub) handle(w http.ResponseWriter, r *http.Request, q *Request, answer 
 	x.plan, x.healed = h.planFor(q)
 
 	p := x.plan
-	if sleep(ctx, p.latency) != nil {
+	if line.Sleep(ctx, p.latency) != nil {
 		x.abort()
+	}
+	order, err := h.line.Arrive(ctx)
+	if err != nil {
+		x.abort()
+	}
+	if p.cutAfter < 0 {
+		p.cutAfter = order.Cut
 	}
 	if p.stall {
 		x.park()
@@ -52,6 +60,8 @@ func (h *Hub) handle(w http.ResponseWriter, r *http.Request, q *Request, answer 
 		x.abort()
 	}
 	switch {
+	case order.Status != 0:
+		x.fail(order.Status, http.StatusText(order.Status))
 	case p.status == http.StatusUnauthorized:
 		x.challenge("")
 	case p.status != 0:
@@ -107,7 +117,9 @@ func (h *Hub) serveRegistry(w http.ResponseWriter, r *http.Request) {
 		case x.q.Kind == Tags:
 			x.tags(repo)
 		case x.q.Kind == HeadManifest || x.q.Kind == GetManifest:
-			x.manifest(repo)
+			if x.withinLimit() {
+				x.manifest(repo)
+			}
 		case x.q.Kind == HeadBlob || x.q.Kind == GetBlob:
 			x.blob(repo)
 		default:
@@ -131,7 +143,7 @@ func (x *exchange) manifest(repo *repository) {
 		x.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
 		return
 	}
-	x.send(Literal(m.body), m.mediaType, d)
+	x.send(Content{Digest: d, Size: int64(len(m.body)), bytes: m.body}, m.mediaType, d)
 }
 
 func (x *exchange) accepts(mediaType string) bool {
@@ -160,11 +172,12 @@ func (x *exchange) insteadOf(repo *repository, m stored) (manifest.Digest, store
 func (x *exchange) blob(repo *repository) {
 	x.hub.mu.Lock()
 	c, ok := repo.blobs[x.q.Digest]
+	redirect := x.plan.redirect || x.hub.toCDN
 	x.hub.mu.Unlock()
 	switch {
 	case !ok:
 		x.fail(http.StatusNotFound, "BLOB_UNKNOWN")
-	case x.plan.redirect && x.r.Method != http.MethodHead:
+	case redirect && x.r.Method != http.MethodHead:
 		x.redirect(x.hub.link(x.q.Digest))
 	default:
 		x.send(c, "application/octet-stream", c.Digest)

@@ -123,6 +123,11 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	// Each of the two has its own images, so that asking the wrong one shows.
+	if path, ok := strings.CutPrefix(r.URL.Path, "/v2/"); ok && path != "" && strings.HasPrefix(path, "owner/") != strings.HasPrefix(r.Host, "ghcr.io") {
+		http.NotFound(w, r)
+		return
+	}
 	if _, digest, ok := strings.Cut(r.URL.Path, "/blobs/"); ok && r.Method == http.MethodGet {
 		w = &meter{ResponseWriter: w, hub: h, digest: digest, leaves: r.Context().Done()}
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -64,25 +63,30 @@ func makeStandIns(t *testing.T, d *docker) {
 		}
 	}
 	programs := bringIn(t, d.root, filepath.Dir(need.Binary(t, "minio")))
-	goroot := bringIn(t, d.root, runtime.GOROOT())
+	goroot := bringIn(t, d.root, goEnv(t, "GOROOT"))
 	compiled := bringIn(t, d.root, compile(t))
 	for target, name := range images {
 		d.do("buildx", "build", "--target="+target, "--tag="+name, "--build-context=programs="+programs,
 			"--build-context=certificates=/etc/ssl/certs", "--build-context=go="+goroot, "--build-context=compiled="+compiled, dir)
 	}
 
-	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", moduleProxy)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The folder has the protocol's own layout: https://go.dev/ref/mod#module-cache
-	proxy := &http.Server{Handler: http.FileServer(http.Dir(filepath.Join(strings.TrimSpace(string(cache)), "cache", "download")))}
+	proxy := &http.Server{Handler: http.FileServer(http.Dir(filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download")))}
 	go proxy.Serve(l)
 	t.Cleanup(func() { proxy.Close() })
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	value, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(value))
 }
 
 // compile builds what the Dockerfile builds and returns Go's cache of it, which

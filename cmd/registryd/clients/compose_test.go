@@ -27,8 +27,8 @@ func TestComposeBringsUpTheWhole(t *testing.T) {
 	if out := c.do("ps", "--all", "--format={{.Service}} {{.Health}}"); len(strings.Fields(out)) != 6 || strings.Count(out, " healthy") != 3 {
 		t.Errorf("not three healthy services:\n%s", out)
 	}
-	pull := func() { c.do("exec", "-T", "docker", "docker", "pull", "debian:12") }
-	forget := func() { c.do("exec", "-T", "docker", "docker", "rmi", "debian:12") }
+	pull := func() { t.Helper(); c.do("exec", "-T", "docker", "docker", "pull", "debian:12") }
+	forget := func() { t.Helper(); c.do("exec", "-T", "docker", "docker", "rmi", "debian:12") }
 	pull()
 	hub.wantOnlyDaemons()
 	hub.wantFetchedOnce(t, amd64Of(t, debian), 0)

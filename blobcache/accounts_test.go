@@ -168,7 +168,7 @@ func TestStaleOpenDoesNotQuarantineTheHealedFile(t *testing.T) {
 	h.wantRight(o, got, err)
 	h.wantPresent(o)
 	path := h.blobPath(o.digest)
-	if err := os.Truncate(path, 1000); err != nil {
+	if err := truncateSealed(path, 1000); err != nil {
 		t.Fatal(err)
 	}
 	stale, err := os.Open(path)

@@ -41,6 +41,12 @@ func (h *tester) asNobody(do func() error) error {
 	return <-result
 }
 
+// truncateSealed changes the length of a published file and nothing else that
+// tells; whoever is not root must be allowed to write first.
+func truncateSealed(path string, size int64) error {
+	return errors.Join(os.Chmod(path, 0o644), os.Truncate(path, size), os.Chmod(path, sealMode))
+}
+
 // TestFillKilledBetweenSealAndNameIsPickedUp is a kill while a whole partial is
 // synced: it is read-only by then, which root does not notice and a service does.
 func TestFillKilledBetweenSealAndNameIsPickedUp(t *testing.T) {

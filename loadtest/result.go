@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"math"
 	"time"
 
 	"hostlocal/manifest"
@@ -73,6 +74,7 @@ type Pull struct {
 	Bytes     int64         `json:"bytes"`
 	Requests  int           `json:"requests"`
 	Failure   string        `json:"failure,omitempty"` // the kind; "" if every byte came and was right
+	Left      bool          `json:"left,omitempty"`    // hung up in the middle, as the scenario has it; neither failed nor whole
 }
 
 // Wait returns how long the client waited, from when its pull was due.
@@ -156,7 +158,10 @@ type Step struct {
 }
 
 // Amplification is how many bytes the upstream sent for each byte wanted; NaN if
-// nothing was wanted.
+// nothing was wanted, or nobody counted what the upstream was asked.
 func (m Measurement) Amplification() float64 {
+	if m.Upstream.Requests == nil {
+		return math.NaN()
+	}
 	return float64(m.Upstream.Sent) / float64(m.Wanted)
 }

@@ -41,8 +41,8 @@ type Images struct {
 
 // Clients is who pulls, and how.
 type Clients struct {
-	Count   int    `yaml:"count" json:"count"`     // how many pulls there are
-	Profile string `yaml:"profile" json:"profile"` // docker-classic, containerd, containerd-2.1-ranges, podman, lazy
+	Count   int    `yaml:"count" json:"count"`     // how many pulls there are, each by a client of its own
+	Profile string `yaml:"profile" json:"profile"` // one of Profiles, or several with commas, in turn; "" means containerd
 	Rate    Size   `yaml:"rate" json:"rate"`       // bytes a second that one client reads; 0 is as fast as it can
 	Slow    int    `yaml:"slow" json:"slow"`       // of Count, how many read at Rate; 0 means all
 	Leave   int    `yaml:"leave" json:"leave"`     // of Count, how many hang up in the middle
@@ -51,8 +51,8 @@ type Clients struct {
 
 // Arrivals is when pulls are due.
 type Arrivals struct {
-	Pace  string        `yaml:"pace" json:"pace"`   // burst, constant, ramp, sine, waves, trace
-	Over  time.Duration `yaml:"over" json:"over"`   // from the first to the last; 0 means at once
+	Pace  string        `yaml:"pace" json:"pace"`   // burst, constant, ramp, sine, waves, trace; "" means burst
+	Over  time.Duration `yaml:"over" json:"over"`   // from the first to the last, of waves within each; 0 means at once
 	Waves int           `yaml:"waves" json:"waves"` // of waves: how many
 	Every time.Duration `yaml:"every" json:"every"` // of waves: from one to the next
 }

@@ -30,13 +30,17 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	c := h.blobs.of(octetStream[0], t.digest, b.Size())
 	w.setBlob(c, b.Source())
 	switch {
-	case file != nil:
+	case file != nil && conditional(r):
 		return serveContent(w, r, t.digest, b.Size(), file)
 	case conditional(r):
 		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
+	case file != nil:
+		w.setLength(c)
+		w.sendFile(file, b.Size())
+	default:
+		w.setLength(c)
+		w.writeWhole(r, small)
 	}
-	w.setLength(c)
-	w.writeWhole(r, small)
 	return nil
 }
 

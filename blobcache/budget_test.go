@@ -167,9 +167,9 @@ func TestDamageIsFoundAndHealed(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(string) error{
-		"truncated":  func(path string) error { return os.Truncate(path, 1000) },
-		"emptied":    func(path string) error { return os.Truncate(path, 0) },
-		"lengthened": func(path string) error { return os.Truncate(path, 3*mib) },
+		"truncated":  func(path string) error { return truncateSealed(path, 1000) },
+		"emptied":    func(path string) error { return truncateSealed(path, 0) },
+		"lengthened": func(path string) error { return truncateSealed(path, 3*mib) },
 		"removed":    os.Remove,
 		"flipped":    rewrite(func(b []byte) []byte { b[77] ^= 1; return b }),
 		"a folder":   func(path string) error { os.Remove(path); return os.Mkdir(path, 0o755) },

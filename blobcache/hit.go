@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
 	"time"
 
 	"hostlocal/manifest"
@@ -115,21 +114,6 @@ func (c *Cache) release(e *entry) {
 	if freed := c.index.release(e); freed > 0 {
 		c.ledger.add(-freed)
 	}
-}
-
-// Pin keeps d from being evicted until the returned function is called, once. It
-// reports false if d is not complete here.
-func (c *Cache) Pin(d manifest.Digest) (unpin func(), ok bool) {
-	b, err := c.Open(d)
-	if err != nil {
-		return nil, false
-	}
-	defer b.Close()
-	e := c.index.hold(d, time.Now())
-	if e == nil {
-		return nil, false
-	}
-	return sync.OnceFunc(func() { c.release(e) }), true
 }
 
 // Remove takes d off the disk. A reader that has it open reads on. Removing what

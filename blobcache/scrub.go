@@ -21,10 +21,15 @@ func (c *Cache) scrub() {
 		return
 	}
 	for c.ctx.Err() == nil {
-		for _, d := range c.index.digests() {
-			if err := c.scrubOne(d); err != nil {
-				return
+		err := c.sweep(c.blobs, func(s swept) (into bool, err error) {
+			if d, ok := c.blobIn(s.path, s.name); ok {
+				return false, c.scrubOne(d)
 			}
+			var st unix.Stat_t
+			return s.stat(&st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+		})
+		if err != nil {
+			return
 		}
 		if c.pause(scrubPause) != nil {
 			return
@@ -48,7 +53,8 @@ func (c *Cache) scrubOne(d manifest.Digest) error {
 		h.Write((*buf)[:n])
 		off += int64(n)
 		c.stats.scrubbed.Add(int64(n))
-		if err := c.pause(time.Duration(n) * time.Second / time.Duration(c.opt.ScrubRate)); err != nil {
+		// Of a small file the disk reads a block all the same: there are many of them.
+		if err := c.pause(time.Duration(max(n, block)) * time.Second / time.Duration(c.opt.ScrubRate)); err != nil {
 			return err
 		}
 		if errors.Is(err, io.EOF) {

@@ -84,6 +84,7 @@ type Cache struct {
 	ledger  *ledger
 	index   *index
 	scraps  *scraps
+	hand    hand
 	dirs    *dirs
 	memory  *memory
 	names   *Names
@@ -170,6 +171,9 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.ledger.evicting.Lock()
+	c.hand.end()
+	c.ledger.evicting.Unlock()
 	err := c.ledger.lower()
 	if cerr := c.lock.Close(); err == nil {
 		err = cerr

@@ -23,7 +23,7 @@ func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
 	f, fi, err := c.openSealed(d, c.blobPath(d))
 	if err != nil {
 		c.release(e)
-		if e != nil && errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && c.index.knows(d) {
 			c.lost(d)
 		}
 		return nil, err
@@ -66,9 +66,8 @@ func (c *Cache) adopt(d manifest.Digest, f *os.File, fi os.FileInfo) *entry {
 	if !stillThere(f, c.blobPath(d)) {
 		return nil
 	}
-	now := time.Now()
-	c.ledger.add(c.index.found(d, fi.Size(), blocksOf(fi), now))
-	return c.index.hold(d, now)
+	c.ledger.add(c.index.adopt(d, fi.Size(), blocksOf(fi), fi.ModTime()))
+	return c.index.hold(d, time.Now())
 }
 
 // lost notes that a file of the index's is not there any more.

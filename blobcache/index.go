@@ -42,8 +42,9 @@ const (
 // turn comes it moves to the protected queue, else it goes and leaves a ghost.
 // Hits only set a flag, so they contend for nothing but the mutex.
 type index struct {
-	mu      sync.Mutex // guards all below; no I/O and no other lock under it
-	entries entries
+	mu      sync.Mutex                       // guards all below; no I/O and no other lock under it
+	entries entries                          // of files that were published or looked at since the start
+	shelf   shelf                            // the other files
 	queues  [afterQueues]*queue              // by number; none has number 0
 	ghosts  *simplelru.LRU[uint64, struct{}] // by firstBits: to confuse two costs nothing
 	pins    map[manifest.Digest]int          // how many there are of a digest, whether it has an entry or not
@@ -58,7 +59,7 @@ func newIndex() *index {
 	if err != nil {
 		panic(err) // only a size below one is refused
 	}
-	x := &index{entries: newEntries(), ghosts: g, pins: make(map[manifest.Digest]int)}
+	x := &index{entries: newEntries(), shelf: newShelf(), ghosts: g, pins: make(map[manifest.Digest]int)}
 	for n := 1; n < afterQueues; n++ {
 		x.queues[n] = newQueue(n)
 	}
@@ -71,29 +72,81 @@ func newIndex() *index {
 func (x *index) put(d manifest.Digest, size, blocks int64, now time.Time) (e *entry, counted int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if before := x.entries.get(d); before != nil {
+	switch before := x.entries.get(d); {
+	case before != nil:
 		counted = x.replaced(d, before)
+	case x.summed:
+		counted = x.unshelved(d)
+	default:
+		x.scanned -= x.unshelved(d)
 	}
 	e = x.enter(d, size, blocks, now)
 	x.retain(e)
 	return e, counted
 }
 
-// found enters a file that lies there and that this process did not publish. It
-// returns the bytes that the ledger lacks for it: none while the mark stands in.
-func (x *index) found(d manifest.Digest, size, blocks int64, now time.Time) (lacking int64) {
+// found counts a file that the scan came to.
+func (x *index) found(d manifest.Digest, size, blocks int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.entries.get(d) != nil || x.shelf.has(d) {
+		return
+	}
+	x.shelf.add(d, size < smallBlob, blocks)
+	x.present += blocks
+	x.scanned += blocks
+}
+
+// adopt enters a file that somebody looks at and this process did not publish, last
+// seen then. It returns the bytes that the ledger lacks for it: none while the mark
+// stands in.
+func (x *index) adopt(d manifest.Digest, size, blocks int64, seen time.Time) (lacking int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.entries.get(d) != nil {
 		return 0
 	}
-	e := x.enter(d, size, blocks, now)
+	shelved := x.unshelved(d)
+	e := x.enter(d, size, blocks, seen)
 	if x.summed {
-		return blocks
+		return blocks - shelved
 	}
 	e.set(flagOld)
-	x.scanned += blocks
+	x.scanned += blocks - shelved
 	return 0
+}
+
+// unshelved takes d off the shelf if it is there. It returns the bytes that it was
+// counted with.
+func (x *index) unshelved(d manifest.Digest) (blocks int64) {
+	blocks = x.shelf.take(d)
+	x.present -= blocks
+	return blocks
+}
+
+// unshelve takes d off the shelf, to go, if it is there and small, or there and large.
+// It returns an entry that the index does not have; nil if d stays.
+func (x *index) unshelve(d manifest.Digest, small bool) *entry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.shelf.has(d) || x.shelf.isSmall(d) != small {
+		return nil
+	}
+	e := &entry{sum: sumOf(d), word: uint64(x.unshelved(d) / sector)}
+	if !small {
+		x.ghosts.Add(firstBits(e.sum), struct{}{})
+	}
+	return e
+}
+
+// clearShelf forgets the small files on the shelf, or the others, because they are not
+// there any more. It returns the bytes that are free by that.
+func (x *index) clearShelf(small bool) (freed int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	freed = x.shelf.clear(small)
+	x.present -= freed
+	return freed
 }
 
 func (x *index) enter(d manifest.Digest, size, blocks int64, now time.Time) *entry {
@@ -194,40 +247,62 @@ func (x *index) letGo(e *entry) (freed int64) {
 	return e.blocks()
 }
 
-// victim takes the entry that is to go next out of the index; it is nil if every
-// entry is held. The caller unlinks d's file and only then counts the bytes as free.
-func (x *index) victim(budget int64) (d manifest.Digest, e *entry) {
+// victims are where the next file to go is to be taken from.
+type victims int
+
+const (
+	none   victims = iota
+	queued         // taken from a queue already
+	shelvedSmall
+	shelvedLarge
+)
+
+// victim decides what is to go next, given the budget in bytes. Of a queue it takes
+// the entry out; the caller unlinks d's file and only then counts the bytes as free.
+// What is on the shelf has been looked at by nobody, and so is older than any entry of
+// its kind.
+func (x *index) victim(budget int64) (from victims, d manifest.Digest, e *entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	q := &x.queues
-	if q[smallQueue].bytes > budget/smallShare {
+	if q[smallQueue].bytes+x.shelf.small > budget/smallShare {
+		if x.shelf.small > 0 {
+			return shelvedSmall, d, nil
+		}
 		e = q[smallQueue].oldest(q[smallQueue])
 	}
-	if e == nil && (q[probationQueue].bytes > budget/probationShare || q[protectedQueue].lru.Len() == 0) {
+	if e == nil && (q[probationQueue].bytes+x.shelf.large > budget/probationShare || q[protectedQueue].lru.Len() == 0) {
+		if x.shelf.large > 0 {
+			return shelvedLarge, d, nil
+		}
 		if e = q[probationQueue].oldest(q[protectedQueue]); e != nil {
 			x.ghosts.Add(firstBits(e.sum), struct{}{})
 		}
 	}
-	for _, q := range q[1:] {
-		for range 2 { // the first round may only clear the marks of recent looks
-			if e == nil {
-				e = q.oldest(q)
-			}
+	for n := 1; e == nil && n < afterQueues; n++ {
+		switch {
+		case n == probationQueue && x.shelf.large > 0:
+			return shelvedLarge, d, nil
+		case n == smallQueue && x.shelf.small > 0:
+			return shelvedSmall, d, nil
+		}
+		if e = q[n].oldest(q[n]); e == nil { // that round may only have cleared the marks of recent looks
+			e = q[n].oldest(q[n])
 		}
 	}
 	if e == nil {
-		return d, nil
+		return none, d, nil
 	}
 	d = x.entries.digest(e)
 	x.drop(e)
-	return d, e
+	return queued, d, e
 }
 
 // putBack undoes victim, for a file that could not be removed.
 func (x *index) putBack(d manifest.Digest, e *entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.entries.get(d) != nil {
+	if x.entries.get(d) != nil || x.shelf.has(d) {
 		return
 	}
 	x.entries.put(d, e)
@@ -242,7 +317,7 @@ func (x *index) forget(d manifest.Digest) (freed int64) {
 	defer x.mu.Unlock()
 	e := x.entries.get(d)
 	if e == nil {
-		return 0
+		return x.unshelved(d)
 	}
 	x.unpinned(d, e)
 	if e.holds == 0 {
@@ -264,7 +339,7 @@ func (x *index) isGone(e *entry) bool {
 func (x *index) knows(d manifest.Digest) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.entries.get(d) != nil
+	return x.entries.get(d) != nil || x.shelf.has(d)
 }
 
 // sumScanned ends the scan: it returns the bytes that it found, evicted since or
@@ -280,5 +355,5 @@ func (x *index) sumScanned() int64 {
 func (x *index) sums() (present, held int64, count int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.present, x.held, x.entries.len()
+	return x.present, x.held, x.entries.len() + len(x.shelf.files)
 }

@@ -161,9 +161,10 @@ func TestRangesOfAPassAreHashedByTheirReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	gate, done := make(chan struct{}), make(chan error, 1)
+	gate, in, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var out bytes.Buffer
-	go func() { done <- slow.CopyRange(t.Context(), gated{&out, gate}, 0, -1) }()
+	go func() { done <- slow.CopyRange(t.Context(), gated{&out, gate, in}, 0, -1) }()
+	<-in // it follows the stream, which leaves it behind
 	if n, err := h.follow(o); err != nil || n != 12*mib {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
@@ -183,7 +184,7 @@ func TestEndedPassGivesItsWindowToOthers(t *testing.T) {
 	}
 	gate, done := make(chan struct{}), make(chan error, 1)
 	out := &comparer{want: first.bytes}
-	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate}, 0, -1) }()
+	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate, nil}, 0, -1) }()
 	if n, err := h.follow(first); err != nil || n != 12*mib {
 		t.Fatalf("%d bytes, %v", n, err)
 	}

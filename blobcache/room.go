@@ -54,7 +54,12 @@ func (c *Cache) evictOne() (freed int64, ok bool) {
 	if path, ok := c.scraps.oldest(); ok {
 		return c.evictScrap(path)
 	}
-	d, e := c.index.victim(c.ledger.budget)
+	from, d, e := c.index.victim(c.ledger.budget)
+	if from == shelvedSmall || from == shelvedLarge {
+		if d, e, freed, ok = c.takeFromShelf(from == shelvedSmall); e == nil {
+			return freed, ok
+		}
+	}
 	if e == nil {
 		return 0, false
 	}

@@ -36,7 +36,7 @@ func (c *Cache) scan(begun, leftovers int64) {
 			fixed += c.dirs.measure(filepath.Join(s.path, s.name))
 			return true, nil
 		case ok:
-			c.index.found(d, st.Size, st.Blocks*sector, time.Unix(st.Mtim.Unix()))
+			c.index.found(d, st.Size, st.Blocks*sector)
 		default:
 			fixed += st.Blocks * sector
 		}

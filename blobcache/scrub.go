@@ -21,16 +21,7 @@ func (c *Cache) scrub() {
 		return
 	}
 	for c.ctx.Err() == nil {
-		err := c.sweep(c.blobs, func(s swept) (into bool, err error) {
-			if d, ok := c.blobIn(s.path, s.name); ok {
-				return false, c.scrubOne(d)
-			}
-			var st unix.Stat_t
-			return s.stat(&st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-		})
-		if err != nil {
-			return
-		}
+		_ = c.stored(func(d manifest.Digest) bool { return c.scrubOne(d) == nil })
 		if c.pause(scrubPause) != nil {
 			return
 		}

@@ -1,6 +1,10 @@
 package blobcache
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -26,14 +30,18 @@ func (s swept) stat(st *unix.Stat_t) error {
 }
 
 // sweep visits what lies in dir and in the folders below it for which visit reports
-// true. What cannot be read is passed over. It ends with the cache, whose error it
-// returns, or with visit's.
+// true, until visit returns an error, or the cache ends: that is its error then. A folder
+// that cannot be read is passed over, and said in the end.
 func (c *Cache) sweep(dir string, visit func(s swept) (into bool, err error)) error {
 	f, err := os.Open(dir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
 	defer f.Close()
+	var unread error
 	for {
 		names, end := f.Readdirnames(sweepBatch)
 		for _, name := range names {
@@ -44,14 +52,45 @@ func (c *Cache) sweep(dir string, visit func(s swept) (into bool, err error)) er
 			if err == nil && into {
 				err = c.sweep(filepath.Join(dir, name), visit)
 			}
+			if errors.Is(err, errUnread) {
+				unread, err = err, nil
+			}
 			if err != nil {
 				return err
 			}
 		}
-		if end != nil {
-			return nil
+		switch {
+		case errors.Is(end, io.EOF):
+			return unread
+		case end != nil:
+			return fmt.Errorf("%w: %w", errUnread, end)
 		}
 	}
+}
+
+// errUnread is wrapped by the error of a sweep that could not read all folders.
+var errUnread = errors.New("reading a folder of the cache")
+
+// errEnough ends a sweep early.
+var errEnough = errors.New("enough")
+
+// stored calls yield with each blob that lies on the disk, right or not, until it
+// returns false. Its error is sweep's.
+func (c *Cache) stored(yield func(manifest.Digest) bool) error {
+	err := c.sweep(c.blobs, func(s swept) (into bool, err error) {
+		if d, ok := c.blobIn(s.path, s.name); ok {
+			if !yield(d) {
+				return false, errEnough
+			}
+			return false, nil
+		}
+		var st unix.Stat_t
+		return s.stat(&st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // blobIn returns which blob a file of that name is in that folder.

@@ -3,6 +3,7 @@ package blobcache
 import (
 	"os"
 	"testing"
+	"time"
 )
 
 // left fills the cache with n large blobs and a small one, and restarts it: nobody has
@@ -22,6 +23,13 @@ func (h *tester) left(n int, seed uint64) (large []*origin, small *origin) {
 	h.restart()
 	h.awaitScan()
 	return all[1:], small
+}
+
+// wantLedgerRightSoon is wantLedgerRight once the last fill has let go of what it took.
+func (h *tester) wantLedgerRightSoon() {
+	h.Helper()
+	h.await("the end of all holds", func() bool { return h.Stats().Pinned == 0 })
+	h.wantLedgerRight()
 }
 
 // here returns which of the blobs lie on the disk.
@@ -55,7 +63,7 @@ func TestFilesThatNobodyAskedForGoFirst(t *testing.T) {
 	if !h.Has(looked.digest) || !h.Has(small.digest) {
 		t.Errorf("looked at: there %v; small: there %v", h.Has(looked.digest), h.Has(small.digest))
 	}
-	h.wantLedgerRight()
+	h.wantLedgerRightSoon()
 }
 
 // TestShelvedFilesRemovedByHandAreFoundMissing: nobody would notice before their room
@@ -79,7 +87,7 @@ func TestShelvedFilesRemovedByHandAreFoundMissing(t *testing.T) {
 	if !h.Has(large[0].digest) || !h.Has(small.digest) || h.Stats().Evicted != 0 {
 		t.Errorf("%d bytes evicted", h.Stats().Evicted)
 	}
-	h.wantLedgerRight()
+	h.wantLedgerRightSoon()
 }
 
 // TestShelvedFilesAreReplacedAndRemoved: what is published over one, put in quarantine
@@ -90,6 +98,7 @@ func TestShelvedFilesAreReplacedAndRemoved(t *testing.T) {
 	if err := h.Remove(large[0].digest); err != nil {
 		t.Fatal(err)
 	}
+	h.wantLedgerRightSoon()
 	if err := os.Truncate(h.blobPath(large[1].digest), mib); err != nil {
 		t.Fatal(err)
 	}
@@ -98,12 +107,46 @@ func TestShelvedFilesAreReplacedAndRemoved(t *testing.T) {
 		h.wantRight(o, got, err)
 		h.wantPresent(o)
 	}
-	h.await("the end of all holds", func() bool { return h.Stats().Pinned == 0 })
+	h.wantLedgerRightSoon()
 	if s := h.Stats(); s.Blobs != 4 || s.Damaged != 1 {
 		t.Errorf("%d blobs, %d damaged", s.Blobs, s.Damaged)
 	}
 	if _, _, n := h.index.sums(); n != 4 || len(h.index.shelf.files) != 2 {
 		t.Errorf("%d in the index, %d of them on the shelf", n, len(h.index.shelf.files))
 	}
-	h.wantLedgerRight()
+}
+
+// TestShelfAccounts looks at what the index tells the ledger of a file on the shelf that
+// another is published over, while the mark stands in for it and later.
+func TestShelfAccounts(t *testing.T) {
+	for _, summed := range []bool{false, true} {
+		x, o := newIndex(), newOrigin(10, 3300)
+		x.found(o.digest, 10, 3*block)
+		if summed {
+			x.sumScanned()
+		}
+		e, counted := x.put(o.digest, 10, block, time.Now())
+		present, _, n := x.sums()
+		if want := map[bool]int64{true: 3 * block}[summed]; counted != want || present != block || n != 1 {
+			t.Errorf("summed %v: %d bytes were counted, want %d; %d files of %d bytes", summed, counted, want, n, present)
+		}
+		if found := x.sumScanned(); !summed && found != 0 {
+			t.Errorf("the scan found %d bytes of a file that was replaced", found)
+		}
+		if freed := x.release(e); freed != 0 {
+			t.Errorf("the end of the fill freed %d bytes", freed)
+		}
+	}
+}
+
+// TestSmallFilesOnTheShelfHaveTheirShare: below it the others go first, above it they do.
+func TestSmallFilesOnTheShelfHaveTheirShare(t *testing.T) {
+	x, large, small := newIndex(), newOrigin(10, 3310), newOrigin(11, 3311)
+	x.found(large.digest, smallBlob, smallBlob)
+	x.found(small.digest, 11, block)
+	for budget, want := range map[int64]victims{smallShare * block: shelvedLarge, smallShare*block - 1: shelvedSmall} {
+		if from, _, _ := x.victim(budget); from != want {
+			t.Errorf("of a budget of %d: %d, want %d", budget, from, want)
+		}
+	}
 }

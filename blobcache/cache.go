@@ -160,6 +160,7 @@ func New(dir string, opt Options) (*Cache, error) {
 		c.scrub()
 	})
 	c.work.Go(c.trimNames)
+	c.work.Go(func() { ledger.keepAhead(c.ctx) })
 	return c, nil
 }
 

@@ -81,19 +81,20 @@ type Cache struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine of the cache's
 
-	ledger  *ledger
-	index   *index
-	scraps  *scraps
-	hand    hand
-	dirs    *dirs
-	memory  *memory
-	names   *Names
-	places  places
-	stats   stats
-	windows windows
-	bodies  chan struct{}
-	checks  singleflight.Group // of files without a seal
-	puts    singleflight.Group
+	ledger     *ledger
+	index      *index
+	scraps     *scraps
+	hand       hand
+	dirs       *dirs
+	memory     *memory
+	names      *Names
+	places     places
+	unreadable unreadables
+	stats      stats
+	windows    windows
+	bodies     chan struct{}
+	checks     singleflight.Group // of files without a seal
+	puts       singleflight.Group
 
 	mu       sync.Mutex // guards the maps below; taken before any other lock
 	fills    map[manifest.Digest]*fill

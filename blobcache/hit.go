@@ -19,6 +19,9 @@ func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
 		c.release(c.index.hold(d, now))
 		return &Blob{c: c, digest: d, size: int64(len(mem)), mem: mem}, nil
 	}
+	if err := c.unreadable.check(d); err != nil {
+		return nil, err
+	}
 	e := c.index.hold(d, now) // before the file is opened: it cannot be evicted now
 	f, fi, err := c.openSealed(d, c.blobPath(d))
 	if err != nil {

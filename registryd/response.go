@@ -1,8 +1,10 @@
 package registryd
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"syscall"
 	"time"
 
 	"hostlocal/manifest"
@@ -45,6 +47,7 @@ type response struct {
 	source string // X-Registryd-Source, for metrics and log
 	digest manifest.Digest
 	err    error // what fail answered with, for the log
+	unread error // why what was to be sent could not be read
 }
 
 // reset binds w to another request.
@@ -150,6 +153,9 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		if err != nil || m < n {
 			break
 		}
+	}
+	if errors.Is(err, syscall.EIO) { // the disk's: no socket says so
+		w.unread = err
 	}
 	w.step.R = nil
 	return total, err

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"hostlocal/blobcache"
 )
 
 // blob answers with a blob: from memory or from its file if it is complete here,
@@ -31,7 +33,11 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	w.setContent(c, b.Source(), cacheControl)
 	switch {
 	case file != nil:
-		return serveContent(w, r, t.digest, b.Size(), file)
+		err := serveContent(w, r, t.digest, b.Size(), file)
+		if u, ok := b.(unreadable); ok && w.unread != nil {
+			u.Unreadable(w.unread) // this client has a broken connection; the next shall not
+		}
+		return err
 	case conditional(r):
 		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
 	}
@@ -39,6 +45,11 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	w.Write(small) // a client that does not take it has left
 	return nil
 }
+
+// An unreadable is a hold that wants to hear that its file could not be read.
+type unreadable interface{ Unreadable(error) }
+
+var _ unreadable = (*blobcache.Blob)(nil)
 
 // statBlob answers without a body, and without fetching the blob.
 func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Repository) error {

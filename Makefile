@@ -5,12 +5,16 @@ GO ?= go
 DEBIAN := docker.io iptables podman crun conmon netavark aardvark-dns skopeo buildah \
 	nginx-light systemd-container mmdebstrap iproute2 jq strace ca-certificates
 FUZZTIME ?= 5s
+# Pull storms that every change must weather, small: on counts and ratios, which a
+# busy machine does not flip. docs/loadtest.md says what each is about.
+STORMS := cold-herd warm-burst upstream-stall upstream-silent cold-range slow-clients
+GATE_DIR ?= bin/loadtest
 
 .DEFAULT_GOAL := help
-.PHONY: help debian-packages build run test test-deps race lint fuzz bench clean
+.PHONY: help debian-packages build run test test-deps race lint fuzz bench loadtest-gate clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 debian-packages:
 	@printf '%s\n' $(DEBIAN)
@@ -51,6 +55,12 @@ fuzz: ## every fuzz target for FUZZTIME (5s) each
 
 bench: ## the benchmarks, small
 	$(GO) test -run='^$$' -bench=. -benchmem ./...
+
+loadtest-gate: build ## small pull storms against this daemon; reports in bin/loadtest
+	@mkdir -p $(GATE_DIR); status=0; for storm in $(STORMS); do \
+		bin/registryd loadtest run $$storm --clients 30 --scale 0.3 --calibrate=false \
+			--report $(GATE_DIR)/$$storm.html --json $(GATE_DIR)/$$storm.json || status=1; \
+	done; exit $$status
 
 clean: ## what was built here; the tests' cache stays
 	rm -rf bin

@@ -19,6 +19,12 @@ const (
 	// to be broken off because the next range has it already.
 	rangedPart = 8 << 20
 
+	// leastPart is the first and the last part of a blob that takes more parts than
+	// may be under way at once, and partGrowth how slowly they grow between: by
+	// one byte in so many. See terms.at.
+	leastPart  = 4 << 20
+	partGrowth = 8
+
 	// roomStep is how much room a fetch takes at a time: evictions happen as bytes
 	// land, not when somebody says that they will.
 	roomStep = 8 << 20
@@ -72,6 +78,19 @@ func (f *fill) terms() terms {
 	return t
 }
 
+// at returns how much to ask for at off. Parts of one size that begin together end
+// together: the hash, which takes bytes in their order, is idle at first and then
+// has half of the blob to go through after the last byte has come. So they begin
+// small, and end small. With 16 under way, 30 ms to the first byte and 85 MiB/s
+// each, 512 MiB take 0.55 s until they are hashed, in place of 0.62.
+func (t terms) at(off, size int64) int64 {
+	if !t.planned || size/int64(t.parallel) <= t.part {
+		return t.part
+	}
+	growing, shrinking := leastPart+off/partGrowth, max(leastPart, (size-off)/int64(t.parallel))
+	return min(t.part, growing, shrinking) &^ (near - 1)
+}
+
 // plan returns the next claim to fetch, nil if what runs is enough. The caller
 // holds mu.
 func (f *fill) plan(t terms) *claim {
@@ -102,7 +121,7 @@ func (f *fill) plan(t terms) *claim {
 	}
 	if len(f.claims) == 0 && !f.said {
 		if gap := f.gap(f.want.Offset); gap.len() > 0 {
-			cl := f.claim(gap, part)
+			cl := f.claim(gap, t.at(gap.off, f.size))
 			cl.first = true
 			return cl
 		}
@@ -115,7 +134,8 @@ func (f *fill) plan(t terms) *claim {
 		}
 	}
 	if len(f.claims) < parallel {
-		return f.claim(f.gap(0), part)
+		gap := f.gap(0)
+		return f.claim(gap, t.at(gap.off, f.size))
 	}
 	return nil
 }

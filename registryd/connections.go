@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,26 +39,21 @@ func connectionLimit() int {
 // client asks elsewhere or again; kept waiting it would hang, since most clients
 // have no deadline of their own.
 //
-// It is told by http.Server.ConnState. The connection itself stays what it is: a
-// wrapper around it would come between the file and sendfile.
+// It is told by http.Server.ConnState.
 type connections struct {
 	mu       sync.Mutex // guards all below; nothing is closed under it
 	limit    int
-	open     map[net.Conn]*connection
-	queue    connection // the ring's root: next is the longest waiting
-	serving  int        // goroutines of the server that have a connection
+	open     map[*conn]struct{}
+	queue    conn // the ring's root: next is the longest waiting
+	serving  int  // goroutines of the server that have a connection
 	draining bool
 	empty    chan struct{} // closed when draining and serving is 0
-}
-
-// A connection is an element of the queue, or of none: next is nil then.
-type connection struct {
-	conn       net.Conn
-	prev, next *connection
+	sweeping *time.Timer   // nil before the first connection
+	swept    []*conn       // room of the sweep, which has it to itself
 }
 
 func newConnections(limit int) *connections {
-	cs := &connections{limit: limit, open: make(map[net.Conn]*connection), empty: make(chan struct{})}
+	cs := &connections{limit: limit, open: make(map[*conn]struct{}), empty: make(chan struct{})}
 	cs.queue.prev, cs.queue.next = &cs.queue, &cs.queue
 	return cs
 }
@@ -65,30 +61,32 @@ func newConnections(limit int) *connections {
 // changed is the server's ConnState. net/http calls a connection active once its
 // headers are complete, so one with half a request waits, too.
 func (cs *connections) changed(c net.Conn, state http.ConnState) {
-	if victim := cs.change(c, state); victim != nil {
+	if victim := cs.change(c.(*conn), state); victim != nil {
 		victim.Close() // its goroutine notices, and reports it closed
 	}
 }
 
 // change returns the connection that has to be closed for it, if any.
-func (cs *connections) change(c net.Conn, state http.ConnState) (victim net.Conn) {
+func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	e := cs.open[c]
 	switch state {
 	case http.StateNew:
+		if len(cs.open) == 0 {
+			cs.sweepLater()
+		}
 		cs.serving++
-		e = &connection{conn: c}
-		cs.open[c] = e
-		cs.wait(e)
+		cs.open[c] = struct{}{}
+		cs.wait(c)
 	case http.StateActive:
-		e.stopWaiting()
+		c.stopWaiting()
+		return nil
 	case http.StateIdle:
-		if e != nil {
-			cs.wait(e)
+		if _, open := cs.open[c]; open {
+			cs.wait(c)
 		}
 	case http.StateClosed, http.StateHijacked:
-		e.stopWaiting()
+		c.stopWaiting()
 		delete(cs.open, c)
 		if cs.serving--; cs.serving == 0 && cs.draining {
 			close(cs.empty)
@@ -96,27 +94,26 @@ func (cs *connections) change(c net.Conn, state http.ConnState) (victim net.Conn
 	}
 	if head := cs.queue.next; head != &cs.queue && (cs.draining || len(cs.open) > cs.limit) {
 		head.stopWaiting()
-		delete(cs.open, head.conn)
-		return head.conn
+		delete(cs.open, head)
+		return head
 	}
 	return nil
 }
 
-// wait puts e at the end of the queue.
-func (cs *connections) wait(e *connection) {
+// wait puts c at the end of the queue.
+func (cs *connections) wait(c *conn) {
 	last := cs.queue.prev
-	e.prev, e.next = last, &cs.queue
-	last.next, cs.queue.prev = e, e
+	c.prev, c.next = last, &cs.queue
+	last.next, cs.queue.prev = c, c
 }
 
-// stopWaiting takes e out of the queue if it is there; nil is a connection that
-// has been given up already.
-func (e *connection) stopWaiting() {
-	if e == nil || e.next == nil {
+// stopWaiting takes c out of the queue if it is there.
+func (c *conn) stopWaiting() {
+	if c.next == nil {
 		return
 	}
-	e.prev.next, e.next.prev = e.next, e.prev
-	e.prev, e.next = nil, nil
+	c.prev.next, c.next.prev = c.next, c.prev
+	c.prev, c.next = nil, nil
 }
 
 // drain closes all connections that wait, now and from now on, and returns a
@@ -125,11 +122,11 @@ func (cs *connections) drain() <-chan struct{} {
 	cs.mu.Lock()
 	first := !cs.draining
 	cs.draining = true
-	var waiting []net.Conn
-	for e := cs.queue.next; e != &cs.queue; e = cs.queue.next {
-		e.stopWaiting()
-		delete(cs.open, e.conn)
-		waiting = append(waiting, e.conn)
+	var waiting []*conn
+	for c := cs.queue.next; c != &cs.queue; c = cs.queue.next {
+		c.stopWaiting()
+		delete(cs.open, c)
+		waiting = append(waiting, c)
 	}
 	if first && cs.serving == 0 {
 		close(cs.empty)

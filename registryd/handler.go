@@ -92,6 +92,18 @@ func newHandler(c contents, o HandlerOptions) *Handler {
 	return h
 }
 
+// What has nothing to do with any content. They are made once, and not where they
+// are returned: an error of this type takes as much of the stack as a request
+// does.
+var (
+	errPage      error = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
+	errReadOnly  error = errcode.ErrorCodeUnsupported.WithMessage("this registry is read-only: push to the upstream or to the bucket's own registry")
+	errNothing   error = errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
+	errNoUploads error = errcode.ErrorCodeBlobUploadUnknown.WithMessage("this registry takes no uploads")
+	// The specification's way to say "use the tag schema instead".
+	errNoReferrers error = errcode.ErrorCodeNameUnknown.WithMessage("referrers are not listed here: look for the tag <algorithm>-<hex>")
+)
+
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where
 // the connection has to be broken: net/http's own way to say so.
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -104,13 +116,13 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case h.pages.sent(r):
-		err = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
+		err = errPage
 	case err != nil:
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		err = h.read(w, r, t)
 	default:
 		w.Header().Set("Allow", "GET, HEAD")
-		err = errcode.ErrorCodeUnsupported.WithMessage("this registry is read-only: push to the upstream or to the bucket's own registry")
+		err = errReadOnly
 	}
 	if err != nil {
 		h.fail(w, r, t.route, err)
@@ -145,12 +157,11 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	case routeBase:
 		return writeJSON(w, SourceDisk, struct{}{})
 	case routeOther:
-		return errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
+		return errNothing
 	case routeUpload:
-		return errcode.ErrorCodeBlobUploadUnknown.WithMessage("this registry takes no uploads")
+		return errNoUploads
 	case routeReferrers:
-		// The specification's way to say "use the tag schema instead".
-		return errcode.ErrorCodeNameUnknown.WithMessage("referrers are not listed here: look for the tag <algorithm>-<hex>")
+		return errNoReferrers
 	}
 	ns, err := namespace(r.URL.RawQuery)
 	if err != nil {

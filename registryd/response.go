@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 
@@ -36,7 +37,8 @@ type response struct {
 	flusher  http.Flusher  // nil likewise
 	deadline interface{ SetWriteDeadline(time.Time) error }
 	stall    time.Duration
-	step     io.LimitedReader // reused: one for every step would be garbage
+	whole    io.LimitedReader // of a file; here, since it would be garbage
+	step     io.LimitedReader // of a part; likewise
 
 	start  time.Time
 	held   int // a status that waits for the body's first byte; 0: none
@@ -50,9 +52,9 @@ type response struct {
 	unread error // why what was to be sent could not be read
 }
 
-// reset binds w to another request.
+// reset binds w, which is zero, to a request.
 func (w *response) reset(rw http.ResponseWriter, stall time.Duration, now time.Time) {
-	*w = response{ResponseWriter: rw, stall: stall, start: now}
+	w.ResponseWriter, w.stall, w.start = rw, stall, now
 	w.from, _ = rw.(io.ReaderFrom)
 	w.flusher, _ = rw.(http.Flusher)
 	w.deadline, _ = rw.(interface{ SetWriteDeadline(time.Time) error })
@@ -121,6 +123,36 @@ func (w *response) Write(p []byte) (total int, err error) {
 			return total, err
 		}
 	}
+}
+
+// joinFrom is the size in bytes from which a body in memory does not fit into
+// net/http's buffer together with its header.
+const joinFrom = joinLimit - 1<<10
+
+// writeWhole sends a body that is all of the content, in memory. A client that
+// does not take it has left.
+func (w *response) writeWhole(r *http.Request, p []byte) {
+	c, ok := r.Context().Value(connKey{}).(*conn)
+	if !ok || len(p) < joinFrom {
+		w.Write(p)
+		return
+	}
+	c.join()
+	defer c.endJoin()
+	w.Write(p)
+	if w.flusher != nil {
+		w.flusher.Flush() // what is left in net/http's buffer leaves with what waits
+	}
+}
+
+// sendFile sends all of a file, which is at its beginning. http.ServeContent would
+// do the same after asking the kernel three times how long it is, and with 1 KiB
+// more of stack, which for many a connection is what doubles it. If the file has
+// become shorter net/http breaks the connection.
+func (w *response) sendFile(f *os.File, size int64) {
+	w.whole = io.LimitedReader{R: f, N: size}
+	w.ReadFrom(&w.whole)
+	w.whole.R = nil
 }
 
 // ReadFrom sends what src has, in steps.

@@ -156,6 +156,7 @@ func TestEachStepRenewsTheDeadline(t *testing.T) {
 	if under.deadlines != 4 {
 		t.Errorf("%d deadlines for 4 steps", under.deadlines)
 	}
+	w = response{}
 	w.reset(under, time.Minute, time.Now())
 	under.deadlines = 0
 	under.body.Reset()

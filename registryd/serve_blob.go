@@ -26,24 +26,27 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	defer b.Close()
 	small, file := b.Bytes(), b.File()
 	if small == nil && file == nil {
-		w.setContent(newContentHeaders(octetStream[0], t.digest, b.Size()), b.Source(), cacheControl)
+		w.setBlob(newContentHeaders(octetStream[0], t.digest, b.Size()), b.Source())
 		return h.follow(w, r, b, rng, kind)
 	}
 	c := h.blobs.of(octetStream[0], t.digest, b.Size())
-	w.setContent(c, b.Source(), cacheControl)
+	w.setBlob(c, b.Source())
 	switch {
-	case file != nil:
-		err := serveContent(w, r, t.digest, b.Size(), file)
-		if u, ok := b.(unreadable); ok && w.unread != nil {
-			u.Unreadable(w.unread) // this client has a broken connection; the next shall not
-		}
-		return err
+	case file != nil && conditional(r):
+		err = serveContent(w, r, t.digest, b.Size(), file)
 	case conditional(r):
 		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
+	case file != nil:
+		w.setLength(c)
+		w.sendFile(file, b.Size())
+	default:
+		w.setLength(c)
+		w.writeWhole(r, small)
 	}
-	w.setLength(c)
-	w.Write(small) // a client that does not take it has left
-	return nil
+	if u, ok := b.(unreadable); ok && w.unread != nil {
+		u.Unreadable(w.unread) // this client has a broken connection; the next shall not
+	}
+	return err
 }
 
 // An unreadable is a hold that wants to hear that its file could not be read.
@@ -58,7 +61,7 @@ func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Reposito
 		return err
 	}
 	c := newContentHeaders(octetStream[0], t.digest, size)
-	w.setContent(c, source, cacheControl)
+	w.setBlob(c, source)
 	if noneMatch(r, t.digest) {
 		delete(w.Header(), "Content-Type")
 		w.WriteHeader(http.StatusNotModified)

@@ -47,7 +47,7 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 		return serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
 	default:
 		w.setLength(c)
-		w.Write(m.Body) // a client that does not take it has left
+		w.writeWhole(r, m.Body)
 	}
 	return nil
 }

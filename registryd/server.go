@@ -45,6 +45,7 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       serverLog(log),
 		ConnState:      s.conns.changed,
+		ConnContext:    withConn,
 		// OPTIONS * is a method that we do not have, like any other.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -52,9 +53,9 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 }
 
 // Serve accepts connections from l until Shutdown, and closes it. It may be
-// called for several listeners. After Shutdown it returns nil.
+// called for several listeners. The bounds in time are kept within sweepEvery. After Shutdown it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(tracked{l}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

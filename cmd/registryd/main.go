@@ -20,7 +20,7 @@ import (
 
 func main() { os.Exit(run()) }
 
-// run is main with an exit code: 0, or 1 after a message on stderr.
+// run is main with an exit code: 0, or another after a message on stderr.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -29,7 +29,7 @@ func run() int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "registryd:", err)
-	return 1
+	return statusOf(err)
 }
 
 // help is what a command that only groups others does.
@@ -57,6 +57,7 @@ func command() *cobra.Command {
 		refreshCommand(loaded),
 		evictCommand(loaded),
 		configCommand(loaded),
+		loadtestCommand(),
 		versionCommand(),
 	)
 	return root

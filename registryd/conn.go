@@ -1,0 +1,204 @@
+package registryd
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// A conn is a client's connection as the server sees it. It takes two of
+// net/http's costs off a small answer, and keeps sendfile for a large one:
+//
+// Deadlines are noted and looked at in a sweep over all connections, four times a
+// second. net/http moves three of them for each request, and each move in the
+// runtime is locks and a timer, 7% of the time that a manifest costs. All that are
+// set here are seconds long, so a quarter of one does not matter.
+//
+// The header and a body from memory leave in one system call. net/http buffers
+// 4 KiB: of 64 KiB it would send the first 4, which wakes the client for little,
+// and then the rest.
+type conn struct {
+	net.Conn
+	from io.ReaderFrom // Conn, if it can: it sends files
+	born time.Time
+
+	prev, next *conn // guarded by connections.mu; next is nil outside the queue
+
+	mu          sync.Mutex // guards the deadlines; held over no I/O
+	read, write deadline
+
+	// What follows belongs to the goroutine that answers.
+	joining bool
+	head    []byte // held back until the body comes
+	pieces  [2][]byte
+}
+
+// longAgo as a deadline ends what is under way.
+var longAgo = time.Unix(1, 0)
+
+// A deadline is when reading or writing is to end with an error. The zero value
+// is none.
+type deadline struct {
+	at   time.Time
+	told bool // the connection below knows that it has passed
+}
+
+func newConn(c net.Conn) *conn {
+	from, _ := c.(io.ReaderFrom)
+	return &conn{Conn: c, from: from, born: time.Now()}
+}
+
+// set notes a deadline. It returns what the connection below must be told now, if
+// anything: that the time is over, which is how net/http ends a read that is under
+// way, or that it is not any more.
+func (d *deadline) set(t, born time.Time) (tell time.Time, now bool) {
+	d.at = t
+	switch over := !t.IsZero() && t.Before(born); {
+	case over:
+		d.told = true
+		return t, true
+	case d.told:
+		d.told = false
+		return time.Time{}, true
+	}
+	return time.Time{}, false
+}
+
+// passed reports, once, that the time is over.
+func (d *deadline) passed(now time.Time) bool {
+	if d.told || d.at.IsZero() || now.Before(d.at) {
+		return false
+	}
+	d.told = true
+	return true
+}
+
+// SetReadDeadline implements net.Conn. The deadline is kept within sweepEvery.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if tell, now := c.read.set(t, c.born); now {
+		return c.Conn.SetReadDeadline(tell)
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn. The deadline is kept within sweepEvery.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if tell, now := c.write.set(t, c.born); now {
+		return c.Conn.SetWriteDeadline(tell)
+	}
+	return nil
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// expire ends reading or writing if its deadline has passed. On a connection that
+// is closed that fails, and nobody minds.
+func (c *conn) expire(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read.passed(now) {
+		c.Conn.SetReadDeadline(longAgo)
+	}
+	if c.write.passed(now) {
+		c.Conn.SetWriteDeadline(longAgo)
+	}
+}
+
+// CloseWrite is how net/http says that an answer was the last one.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// copies are for connections that send no files: unix sockets.
+var copies = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// ReadFrom implements io.ReaderFrom: by sendfile, where r is a file or a limited
+// one and the connection is TCP.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if err := c.endJoin(); err != nil {
+		return 0, err
+	}
+	if c.from != nil {
+		return c.from.ReadFrom(r)
+	}
+	buf := copies.Get().(*[64 << 10]byte)
+	defer copies.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf[:])
+}
+
+// heads are the beginnings of answers that wait for the rest of them.
+var heads = sync.Pool{New: func() any { return make([]byte, 0, joinLimit) }}
+
+// joinLimit is the size of net/http's buffer of a connection, in bytes: what a
+// header and the beginning of a body come in.
+const joinLimit = 4 << 10
+
+// join has the next write, if it is a small one, leave with the one after it.
+// endJoin must follow.
+func (c *conn) join() { c.joining = true }
+
+// endJoin sends what still waits. If that fails the connection is closed: part of
+// an answer may have left, and nobody but us knows.
+func (c *conn) endJoin() error {
+	c.joining = false
+	if c.head == nil {
+		return nil
+	}
+	_, err := c.Conn.Write(c.head)
+	c.dropHead()
+	if err != nil {
+		c.Conn.Close()
+	}
+	return err
+}
+
+func (c *conn) dropHead() {
+	heads.Put(c.head[:0])
+	c.head = nil
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	switch {
+	case c.head != nil:
+		return c.writeBoth(p)
+	case c.joining && len(p) <= joinLimit:
+		c.head = append(heads.Get().([]byte), p...)
+		return len(p), nil
+	}
+	c.joining = false
+	return c.Conn.Write(p)
+}
+
+// writeBoth sends what waits and p, and returns how much of p has left.
+func (c *conn) writeBoth(p []byte) (int, error) {
+	c.joining = false
+	c.pieces = [2][]byte{c.head, p}
+	both := net.Buffers(c.pieces[:])
+	n, err := both.WriteTo(c.Conn)
+	n = max(0, n-int64(len(c.head)))
+	c.pieces = [2][]byte{}
+	c.dropHead()
+	return int(n), err
+}
+
+// connKey finds a request's conn in its context.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}

@@ -1,0 +1,52 @@
+package registryd
+
+import (
+	"net"
+	"time"
+)
+
+// sweepEvery is how late a deadline of a conn may be kept. The shortest that is
+// set is bodyLimit; a sweep over a full house takes some 100 µs.
+const sweepEvery = 250 * time.Millisecond
+
+// tracked is a listener whose connections are conns.
+type tracked struct{ net.Listener }
+
+func (l tracked) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c), nil
+}
+
+// sweepLater starts the sweeping; with mu held. An idle daemon without a
+// connection is not woken.
+func (cs *connections) sweepLater() {
+	if cs.sweeping == nil {
+		cs.sweeping = time.AfterFunc(sweepEvery, cs.sweep)
+		return
+	}
+	cs.sweeping.Reset(sweepEvery)
+}
+
+// sweep keeps the deadlines of all connections.
+func (cs *connections) sweep() {
+	now := time.Now()
+	cs.mu.Lock()
+	all := cs.swept[:0]
+	for c := range cs.open {
+		all = append(all, c)
+	}
+	cs.mu.Unlock()
+	for _, c := range all {
+		c.expire(now)
+	}
+	clear(all)
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.swept = all
+	if len(cs.open) > 0 {
+		cs.sweepLater()
+	}
+}

@@ -1,5 +1,0 @@
-package hubtest
-
-import "testing"
-
-func TestMain(m *testing.M) { Main(m) }

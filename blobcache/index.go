@@ -15,20 +15,6 @@ const (
 	// own to fetch again, so they are worth far more than the room they take.
 	smallBlob = 1 << 20
 
-	// smallShare is the part of the budget (one in smallShare) up to which small
-	// blobs are favoured. Without a bound a flood of configs would push every
-	// layer out.
-	smallShare = 4
-
-	// probationShare is the part of the budget (one in probationShare) that blobs
-	// of which only one pull is known may hold while others have proved
-	// themselves: a tenth, as in S3-FIFO. It is what makes the order scan-resistant.
-	probationShare = 10
-
-	// ghosts is how many evicted digests are remembered. One that is fetched
-	// again while it is remembered was evicted too early and skips probation.
-	ghosts = 16384
-
 	// correlated is the time within which a second look at a blob belongs to the
 	// same pull: a client that fetches a layer in ranges opens it many times.
 	correlated = 10 * time.Second
@@ -49,7 +35,7 @@ type index struct {
 	ghosts  *simplelru.LRU[uint64, struct{}] // by firstBits: to confuse two costs nothing
 	pins    map[manifest.Digest]int          // how many there are of a digest, whether it has an entry or not
 	held    int64                            // bytes of entries with holds
-	present int64                            // bytes of all entries
+	present int64                            // bytes of all entries, and of the shelf
 	scanned int64                            // bytes that the scan found, of what the mark stands in for
 	summed  bool                             // the sum has replaced the mark
 }
@@ -85,18 +71,6 @@ func (x *index) put(d manifest.Digest, size, blocks int64, now time.Time) (e *en
 	return e, counted
 }
 
-// found counts a file that the scan came to.
-func (x *index) found(d manifest.Digest, size, blocks int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.entries.get(d) != nil || x.shelf.has(d) {
-		return
-	}
-	x.shelf.add(d, size < smallBlob, blocks)
-	x.present += blocks
-	x.scanned += blocks
-}
-
 // adopt enters a file that somebody looks at and this process did not publish, last
 // seen then. It returns the bytes that the ledger lacks for it: none while the mark
 // stands in.
@@ -114,39 +88,6 @@ func (x *index) adopt(d manifest.Digest, size, blocks int64, seen time.Time) (la
 	e.set(flagOld)
 	x.scanned += blocks - shelved
 	return 0
-}
-
-// unshelved takes d off the shelf if it is there. It returns the bytes that it was
-// counted with.
-func (x *index) unshelved(d manifest.Digest) (blocks int64) {
-	blocks = x.shelf.take(d)
-	x.present -= blocks
-	return blocks
-}
-
-// unshelve takes d off the shelf, to go, if it is there and small, or there and large.
-// It returns an entry that the index does not have; nil if d stays.
-func (x *index) unshelve(d manifest.Digest, small bool) *entry {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.shelf.has(d) || x.shelf.isSmall(d) != small {
-		return nil
-	}
-	e := &entry{sum: sumOf(d), word: uint64(x.unshelved(d) / sector)}
-	if !small {
-		x.ghosts.Add(firstBits(e.sum), struct{}{})
-	}
-	return e
-}
-
-// clearShelf forgets the small files on the shelf, or the others, because they are not
-// there any more. It returns the bytes that are free by that.
-func (x *index) clearShelf(small bool) (freed int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	freed = x.shelf.clear(small)
-	x.present -= freed
-	return freed
 }
 
 func (x *index) enter(d manifest.Digest, size, blocks int64, now time.Time) *entry {
@@ -245,69 +186,6 @@ func (x *index) letGo(e *entry) (freed int64) {
 	}
 	x.present -= e.blocks()
 	return e.blocks()
-}
-
-// victims are where the next file to go is to be taken from.
-type victims int
-
-const (
-	none   victims = iota
-	queued         // taken from a queue already
-	shelvedSmall
-	shelvedLarge
-)
-
-// victim decides what is to go next, given the budget in bytes. Of a queue it takes
-// the entry out; the caller unlinks d's file and only then counts the bytes as free.
-// What is on the shelf has been looked at by nobody, and so is older than any entry of
-// its kind.
-func (x *index) victim(budget int64) (from victims, d manifest.Digest, e *entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	q := &x.queues
-	if q[smallQueue].bytes+x.shelf.small > budget/smallShare {
-		if x.shelf.small > 0 {
-			return shelvedSmall, d, nil
-		}
-		e = q[smallQueue].oldest(q[smallQueue])
-	}
-	if e == nil && (q[probationQueue].bytes+x.shelf.large > budget/probationShare || q[protectedQueue].lru.Len() == 0) {
-		if x.shelf.large > 0 {
-			return shelvedLarge, d, nil
-		}
-		if e = q[probationQueue].oldest(q[protectedQueue]); e != nil {
-			x.ghosts.Add(firstBits(e.sum), struct{}{})
-		}
-	}
-	for n := 1; e == nil && n < afterQueues; n++ {
-		switch {
-		case n == probationQueue && x.shelf.large > 0:
-			return shelvedLarge, d, nil
-		case n == smallQueue && x.shelf.small > 0:
-			return shelvedSmall, d, nil
-		}
-		if e = q[n].oldest(q[n]); e == nil { // that round may only have cleared the marks of recent looks
-			e = q[n].oldest(q[n])
-		}
-	}
-	if e == nil {
-		return none, d, nil
-	}
-	d = x.entries.digest(e)
-	x.drop(e)
-	return queued, d, e
-}
-
-// putBack undoes victim, for a file that could not be removed.
-func (x *index) putBack(d manifest.Digest, e *entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.entries.get(d) != nil || x.shelf.has(d) {
-		return
-	}
-	x.entries.put(d, e)
-	x.present += e.blocks()
-	x.queues[probationQueue].push(e)
 }
 
 // forget takes d out of the index because its file was removed. It returns the

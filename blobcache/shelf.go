@@ -77,3 +77,48 @@ func (s *shelf) count(small bool, blocks int64) {
 		s.large += blocks
 	}
 }
+
+// found counts a file that the scan came to.
+func (x *index) found(d manifest.Digest, size, blocks int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.entries.get(d) != nil || x.shelf.has(d) {
+		return
+	}
+	x.shelf.add(d, size < smallBlob, blocks)
+	x.present += blocks
+	x.scanned += blocks
+}
+
+// unshelved takes d off the shelf if it is there. It returns the bytes that it was
+// counted with.
+func (x *index) unshelved(d manifest.Digest) (blocks int64) {
+	blocks = x.shelf.take(d)
+	x.present -= blocks
+	return blocks
+}
+
+// unshelve takes d off the shelf, to go, if it is there and small, or there and large.
+// It returns an entry that the index does not have; nil if d stays.
+func (x *index) unshelve(d manifest.Digest, small bool) *entry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.shelf.has(d) || x.shelf.isSmall(d) != small {
+		return nil
+	}
+	e := &entry{sum: sumOf(d), word: uint64(x.unshelved(d) / sector)}
+	if !small {
+		x.ghosts.Add(firstBits(e.sum), struct{}{})
+	}
+	return e
+}
+
+// clearShelf forgets the small files on the shelf, or the others, because they are not
+// there any more. It returns the bytes that are free by that.
+func (x *index) clearShelf(small bool) (freed int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	freed = x.shelf.clear(small)
+	x.present -= freed
+	return freed
+}

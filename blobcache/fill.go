@@ -244,6 +244,7 @@ func (f *fill) compare(h hash.Hash) error {
 		return fmt.Errorf("%w: want %s, got %s", manifest.ErrMismatch, f.digest, got)
 	}
 	f.c.clear(f.digest)
+	f.mapSmall()
 	f.mu.Lock()
 	f.verified = true
 	f.answer()

@@ -172,6 +172,23 @@ func (n *Names) own(path string) (Meaning, bool) {
 	return Meaning{}, false
 }
 
+// MayOwn reports whether a pattern in Own may claim repositories whose first
+// component is host, although that looks like one, with a dot or a port. Otherwise all
+// that lies there is, or was, an upstream's.
+func (n *Names) MayOwn(host string) bool {
+	n.once.Do(n.compile)
+	if _, known := n.index.host(host); known {
+		return false
+	}
+	for i := range n.index.own {
+		start, _, wild := strings.Cut(n.index.own[i].pattern, "*")
+		if strings.HasPrefix(start, host+"/") || wild && strings.HasPrefix(host+"/", start) {
+			return true
+		}
+	}
+	return false
+}
+
 // checkName checks the grammar and the length of the whole.
 func checkName(n Name) error {
 	if !ValidRepository(n.Path) {

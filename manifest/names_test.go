@@ -172,6 +172,30 @@ func TestPatternsMayClaimLibrary(t *testing.T) {
 	}
 }
 
+func TestOwnPatternsMayClaimWhatLooksLikeAHost(t *testing.T) {
+	n := &Names{
+		Upstreams: []Upstream{{Name: "docker.io", Hosts: []string{"index.docker.io"}}},
+		Self:      []string{"registry.corp"},
+		Own:       []string{"team/*", "my.team/*", "one.team/app", "x.*/app"},
+		Default:   "docker.io",
+	}
+	for host, want := range map[string]bool{
+		"my.team": true, "one.team": true, "x.team": true, "my.teams": false, "my.tea": false,
+		"quay.io": false, "docker.io": false, "index.docker.io": false, "registry.corp": false,
+	} {
+		if got := n.MayOwn(host); got != want {
+			t.Errorf("%s: %v, want %v", host, got, want)
+		}
+		if m, err := n.Resolve(host+"/app", ""); err == nil && m.Name.IsOwn() && m.Name.Path == host+"/app" && !want {
+			t.Errorf("%s/app is own, and nothing may be", host)
+		}
+	}
+	all := &Names{Upstreams: n.Upstreams, Own: []string{"*"}, Default: "docker.io"}
+	if !all.MayOwn("quay.io") || all.MayOwn("docker.io") {
+		t.Error("a pattern for everything claims everything but the upstreams")
+	}
+}
+
 func TestWithoutDefaultUpstreamBareNamesAreOwn(t *testing.T) {
 	n := &Names{}
 	for _, path := range []string{"x", "library/x", "a/b"} {

@@ -149,18 +149,17 @@ func (g *Registry) arrived(repo Repository, d manifest.Digest) {
 		if k.digest != d {
 			continue // it moved on meanwhile
 		}
+		if m, err := g.onDisk(d); err == nil && !k.inBucket(d) && !repo.Name.IsOwn() {
+			// Before the tag is on the disk: as of a manifest's, a kill in between
+			// would leave it unwritten until it is next confirmed.
+			g.tags.update(key, func(k *known) { k.stored, k.storedAt = d, time.Now() })
+			g.owed.manifest(key.repo, tag, m)
+		}
 		if err := g.links.SetTag(key.repo, key.tag, d, k.confirmed); err != nil {
 			g.log.Warn("tag not kept on disk", "tag", repo.String()+":"+tag, "err", err)
 			continue
 		}
 		g.tags.keep(key, d)
-		if k.inBucket(d) || repo.Name.IsOwn() {
-			continue
-		}
-		if m, err := g.onDisk(d); err == nil {
-			g.tags.update(key, func(k *known) { k.stored, k.storedAt = d, time.Now() })
-			g.owed.manifest(key.repo, tag, m)
-		}
 	}
 }
 

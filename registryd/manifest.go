@@ -161,22 +161,20 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 // it. It returns the source that the answer names.
 func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) string {
 	name := repo.String()
-	err := g.disk.Put(m.Digest, bytes.NewReader(m.Body), int64(len(m.Body)))
-	if err == nil {
-		g.linkManifest(name, m.Digest)
-	} else {
-		g.log.Debug("manifest not kept on disk", "digest", m.Digest, "err", err)
-	}
 	g.parsed.Add(m)
 	g.named.addManifest(name, m)
-	if from == SourceUpstream && err == nil {
+	// Before it is on the disk: a kill in between would leave a manifest here that
+	// nobody knows to be owed. It is written from memory.
+	if from == SourceUpstream {
 		g.owed.manifest(name, "", m)
 	} else {
 		g.owed.servedManifest(name, m)
 	}
-	if err != nil {
+	if err := g.disk.Put(m.Digest, bytes.NewReader(m.Body), int64(len(m.Body))); err != nil {
+		g.log.Debug("manifest not kept on disk", "digest", m.Digest, "err", err)
 		return from
 	}
+	g.linkManifest(name, m.Digest)
 	g.arrived(repo, m.Digest)
 	return SourceFill
 }

@@ -38,8 +38,8 @@ type Options struct {
 	// Policies are asked in order, the first that matches counts; the tags of
 	// which none speaks have DefaultPolicy, own ones are asked for always.
 	Policies []TagRule
-	// PendingFile is where write-backs that the bucket did not take yet outlive
-	// a restart; empty: they do not.
+	// PendingFile is where what the bucket is owed outlives a restart, in the
+	// Cache's folder, whose budget it counts against; empty: it does not.
 	PendingFile string
 	Log         *slog.Logger // nil: nothing is logged
 }
@@ -155,11 +155,20 @@ func New(o Options) (*Registry, error) {
 	if o.Store != nil && o.Mirror {
 		g.writer = newWriter(g, o.PendingFile)
 		g.owed.writer = g.writer
-		if err := g.writer.resume(); err != nil {
+		if err := g.writer.takeOver(); err != nil {
 			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
 		}
 	}
 	return g, nil
+}
+
+// Resume goes on with what the last process left unfinished: the cache's fills, and
+// then what the bucket is owed of them. Call it once, after New.
+func (g *Registry) Resume() {
+	g.disk.Resume(g.Sources)
+	if g.writer != nil {
+		g.writer.resume()
+	}
 }
 
 // newLRU returns a cache of at most size entries.

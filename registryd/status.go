@@ -32,11 +32,11 @@ type UpstreamStatus struct {
 
 // WriteBackStatus is what the bucket has still to be given.
 type WriteBackStatus struct {
-	Pending int    `json:"pending"`           // blobs and manifests
+	Pending int    `json:"pending"`           // blobs and manifests, and what is left of uploads to be removed
 	Done    int64  `json:"done"`              // since the start
 	Failed  int64  `json:"failed"`            // attempts that failed since the start
 	Dropped int64  `json:"dropped"`           // given up: evicted meanwhile, or the list was full
-	Refused int64  `json:"refused"`           // not written because this host may only read the bucket
+	Refused int    `json:"refused"`           // waiting until this host may write the bucket, which it may only read now
 	Trouble string `json:"trouble,omitempty"` // the last failure, until one succeeds
 }
 

@@ -16,7 +16,10 @@ var errGone = errors.New("evicted before the bucket took it")
 
 // write does the work.
 func (w *writer) write(ctx context.Context, x write) error {
-	if x.Manifest {
+	switch {
+	case x.abandon:
+		return w.removeUpload(ctx, x.Digest)
+	case x.Manifest:
 		return w.writeManifest(ctx, x)
 	}
 	return w.writeBlob(ctx, x)
@@ -82,7 +85,7 @@ func (w *writer) writeBlob(ctx context.Context, x write) error {
 			return fmt.Errorf("%w: %w", errGone, err)
 		}
 	}
-	if err := w.store.PutBlob(ctx, x.Digest, size, r); err != nil {
+	if err := w.put(ctx, x.Digest, size, r); err != nil {
 		if r.failed.Load() {
 			return fmt.Errorf("%w: %w", errGone, err) // the fill's failure, not the bucket's
 		}

@@ -56,7 +56,7 @@ func newRealHost(t *testing.T, hub *hubtest.Hub, dir, bucketDir string) *realHos
 		PendingFile: filepath.Join(dir, "writeback"),
 	})
 	must(err)
-	cache.Resume(g.Sources)
+	g.Resume()
 	h := &realHost{t: t, cache: cache, store: store, g: g}
 	h.stop = sync.OnceFunc(func() {
 		must(g.Shutdown(context.Background()))

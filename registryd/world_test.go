@@ -69,7 +69,7 @@ func (w *world) start() {
 	}
 	o.Cache, o.Links = cache, links
 	o.Upstreams = map[string]Upstream{"docker.io": w.hub, "ghcr.io": w.other}
-	if w.bucket != nil {
+	if w.bucket != nil && o.Store == nil {
 		o.Store = w.bucket
 	}
 	o.PendingFile = filepath.Join(w.dir, "pending")
@@ -77,6 +77,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.cache = cache
+	w.g.Resume()
 }
 
 func (w *world) stop() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,10 @@ const (
 	// file: some 300 bytes each.
 	maxPending = 4 << 10
 
+	// maxTagsOwed bounds the tags that one manifest is owed at a time, some 200
+	// bytes each. What is more is owed when the tag is next confirmed.
+	maxTagsOwed = 32
+
 	// blobWriters bounds the blobs that go to the bucket at once. Each follows a
 	// fill while it runs, so it is the number of layers that hosts pull together;
 	// those beyond it are uploaded when their fill has long ended.
@@ -24,16 +29,6 @@ const (
 
 	// manifestWriters are apart, so that manifests do not wait behind large blobs.
 	manifestWriters = 4
-
-	// retryFirst and retryMost bound the pause before the next attempt, which
-	// doubles: a bucket that comes back is written to within retryMost.
-	retryFirst = time.Second
-	retryMost  = time.Minute
-
-	// pauseAfter failures without a success between them, nothing is written until
-	// a pause of the same length is over: a bucket that is down, or may only be
-	// read, is not asked once for each write that waits.
-	pauseAfter = 3
 
 	// blobWriteLimit ends an upload that the bucket's own bounds did not end.
 	blobWriteLimit = time.Hour
@@ -45,18 +40,33 @@ const (
 // A write is one thing that the bucket is to be given: a blob and its layer link,
 // or a manifest, its link, and the tags that stand for it.
 type write struct {
-	Repo     string          `json:"repo"`
+	Repo     string          `json:"repo,omitempty"`
 	Digest   manifest.Digest `json:"digest"`
 	Manifest bool            `json:"manifest,omitempty"`
 	Size     int64           `json:"size,omitempty"` // of a blob, in bytes; -1 if not known
 	Tags     []string        `json:"tags,omitempty"` // of a manifest
+
+	// abandon says that nothing is to be given: an upload of Digest that nobody
+	// goes on with is to be removed. Repo is empty. Its notes are what the file says.
+	abandon bool
 }
 
 func (w write) key() content { return content{w.Repo, w.Digest} }
 
+// addTag adds a tag, and reports whether that changed anything.
+func (w *write) addTag(tag string) bool {
+	if slices.Contains(w.Tags, tag) || len(w.Tags) >= maxTagsOwed {
+		return false
+	}
+	// A new slice: a running write reads the old one.
+	w.Tags = append(w.Tags[:len(w.Tags):len(w.Tags)], tag)
+	return true
+}
+
 // job is a write that is not done yet.
 type job struct {
 	write
+	serial   int64 // in the order of their coming
 	running  bool
 	again    bool // asked for while it was running: for new tags, or a new fill after one that failed
 	attempts int
@@ -68,9 +78,13 @@ type job struct {
 // tag is written after its manifest, a link after what it links. Mirrored
 // repositories have gaps by nature: only what was pulled is written.
 //
+// What is owed stands in a file before the client is given the last byte of it, and
+// so does what has been sent of a large blob: a process that is killed leaves both
+// to the next one.
+//
 // What the bucket does not take is tried again, ever more rarely, until it takes
-// it, or the cache has evicted it. A bucket that answers to reads and refuses to be
-// written is left alone. When maxPending writes are not done, what comes
+// it, or the cache has evicted it. What it refuses waits until this host may write
+// (refusal.go). When maxPending writes are not done, what comes
 // is dropped and counted: the bucket then misses a blob, and the next host gets it
 // from the upstream. No upstream is ever asked on account of a write.
 type writer struct {
@@ -86,27 +100,32 @@ type writer struct {
 
 	mu        sync.Mutex // guards what follows; no I/O under it
 	jobs      map[content]*job
-	queue     []*job // not running, in the order of their coming
-	blobs     int    // blob writers at work
-	manifests int    // manifest writers at work
+	queue     []*job                   // not running, in the order of their coming
+	serial    int64                    // of the last job
+	blobs     int                      // blob writers at work
+	manifests int                      // manifest writers at work
+	uploading map[manifest.Digest]bool // what they are at
+	uploads   uploads
 	wake      *time.Timer
 	done      int64
 	failed    int64
 	dropped   int64
-	refused   int64
 	trouble   error // the last failure, until a success
 	streak    int   // failures since the last success
 	paused    time.Time
+	refusal   refusal
 }
 
 // newWriter returns the writer of g, whose bucket is there.
 func newWriter(g *Registry, path string) *writer {
 	w := &writer{
 		store: g.options.Store, disk: g.disk, load: g.onDisk, bg: g.bg, log: g.log,
-		stands:   func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
-		reads:    g.bucket.answers,
-		answered: g.bucket.well,
-		jobs:     map[content]*job{},
+		stands:    func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
+		reads:     g.bucket.answers,
+		answered:  g.bucket.well,
+		jobs:      map[content]*job{},
+		uploading: map[manifest.Digest]bool{},
+		uploads:   uploads{notes: map[manifest.Digest][]string{}},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
 		w.mu.Lock()
@@ -115,18 +134,9 @@ func newWriter(g *Registry, path string) *writer {
 	})
 	w.wake.Stop()
 	if path != "" {
-		w.file = &pendingFile{path: path, snapshot: w.snapshot, bg: g.bg, log: g.log}
+		w.file = &pendingFile{path: path, account: g.disk.Account, bg: g.bg, log: g.log, owner: &w.mu, all: w.records, empty: w.idle}
 	}
 	return w
-}
-
-// resume queues what the last process did not get done.
-func (w *writer) resume() error {
-	list, err := w.file.load()
-	for _, x := range list {
-		w.add(x)
-	}
-	return err
 }
 
 // blob has the blob written, which is being filled or on this disk; size in
@@ -135,7 +145,7 @@ func (w *writer) blob(repo string, d manifest.Digest, size int64) {
 	w.add(write{Repo: repo, Digest: d, Size: size})
 }
 
-// manifest has a manifest on this disk written.
+// manifest has a manifest written that is in memory or on this disk.
 func (w *writer) manifest(repo string, d manifest.Digest) {
 	w.add(write{Repo: repo, Digest: d, Manifest: true})
 }
@@ -145,45 +155,56 @@ func (w *writer) tag(key tagKey, d manifest.Digest) {
 	w.add(write{Repo: key.repo, Digest: d, Manifest: true, Tags: []string{key.tag}})
 }
 
-// add queues a write, or adds its tags to the one that is not done yet.
+// add queues a write, or adds its tags to the one that is not done yet. When it
+// returns a kill does not forget it any more.
 func (w *writer) add(x write) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if j, ok := w.jobs[x.key()]; ok {
 		for _, tag := range x.Tags {
-			j.addTag(tag)
+			if j.addTag(tag) {
+				w.file.add(record{write: write{Repo: x.Repo, Digest: x.Digest, Manifest: true, Tags: []string{tag}}})
+			}
 		}
 		j.again = j.again || j.running
-		w.file.changed()
-		return
-	}
-	if len(w.jobs) >= maxPending {
+	} else if w.room() {
+		w.queue = append(w.queue, w.enter(x))
+		w.file.add(record{write: x})
+		w.dispatch()
+	} else {
 		w.dropped++
-		return
 	}
-	j := &job{write: x}
-	w.jobs[x.key()] = j
-	w.queue = append(w.queue, j)
-	w.file.changed()
-	w.dispatch()
+	w.mu.Unlock()
+	w.file.flush()
 }
 
-func (j *job) addTag(tag string) {
-	for _, t := range j.Tags {
-		if t == tag {
-			return
-		}
+// enter makes a job of a write. The caller holds mu.
+func (w *writer) enter(x write) *job {
+	w.serial++
+	j := &job{write: x, serial: w.serial}
+	w.jobs[x.key()] = j
+	return j
+}
+
+// leave ends a job, done or not. What it leaves of an upload is removed if nobody
+// goes on with it. The caller holds mu.
+func (w *writer) leave(j *job) {
+	delete(w.jobs, j.key())
+	if j.abandon {
+		return
 	}
-	// A new slice: a running write reads the old one.
-	j.Tags = append(j.Tags[:len(j.Tags):len(j.Tags)], tag)
+	w.file.add(record{write: write{Repo: j.Repo, Digest: j.Digest}, Done: true})
+	w.abandon(j.Digest)
 }
 
 // dispatch starts what is due and has a writer free, and sets the alarm for what
 // is due later. The caller holds mu.
 func (w *writer) dispatch() {
 	now := time.Now()
-	if now.Before(w.paused) {
-		w.wake.Reset(w.paused.Sub(now))
+	if len(w.queue) == 0 {
+		return
+	}
+	if until := w.rests(now); now.Before(until) {
+		w.wake.Reset(until.Sub(now))
 		return
 	}
 	var next time.Time
@@ -206,27 +227,31 @@ func (w *writer) dispatch() {
 	}
 }
 
-// start runs j if a writer is free. The caller holds mu.
+// start runs j if a writer is free, and nobody is at the same blob: two uploads of
+// one would send it twice. The caller holds mu.
 func (w *writer) start(j *job) bool {
 	atWork, most, limit := &w.blobs, blobWriters, blobWriteLimit
 	if j.Manifest {
 		atWork, most, limit = &w.manifests, manifestWriters, manifestWriteLimit
 	}
-	if *atWork >= most {
+	if *atWork >= most || w.uploading[j.Digest] || w.refusal.scouting(w.blobs+w.manifests) {
 		return false
 	}
 	x := j.write
 	if !w.bg.run(limit, func(ctx context.Context) {
 		err := w.write(ctx, x)
 		w.mu.Lock()
-		defer w.mu.Unlock()
 		*atWork--
+		delete(w.uploading, x.Digest)
 		w.finish(j, err)
 		w.dispatch()
+		w.mu.Unlock()
+		w.file.flush()
 	}) {
 		return false
 	}
 	*atWork++
+	w.uploading[j.Digest] = true
 	j.running = true
 	return true
 }
@@ -238,92 +263,33 @@ func (w *writer) finish(j *job, err error) {
 	case err == nil && !j.again:
 		w.done++
 		w.succeeded()
-		delete(w.jobs, j.key())
+		w.leave(j)
 	case err == nil:
 		j.again, j.attempts = false, 0
 		w.succeeded()
 		w.queue = append(w.queue, j)
+	case w.bg.ctx.Err() != nil:
+		// A shutdown: it stays in the file.
 	case errors.Is(err, errGone) && j.again:
 		j.again = false
 		w.queue = append(w.queue, j)
 	case errors.Is(err, errGone):
 		w.dropped++
-		delete(w.jobs, j.key())
+		w.leave(j)
 	case errors.Is(err, fs.ErrPermission) && w.reads():
-		// A bucket that this host may only read is a normal case.
-		w.refused++
-		delete(w.jobs, j.key())
-	case w.bg.ctx.Err() != nil:
-		// A shutdown: it stays in the file.
+		w.refused(j)
 	default:
-		if w.trouble == nil && !reported(err) {
-			w.log.Warn("bucket does not take what was pulled; trying again later", "repository", j.Repo, "digest", j.Digest, "err", err)
-		}
-		w.failed++
-		w.trouble, j.again = err, false // it comes again with all its tags
-		j.due = time.Now().Add(pause(j.attempts))
-		j.attempts++
-		w.rest()
-		w.queue = append(w.queue, j)
+		w.fail(j, err)
 	}
-	w.file.changed()
-}
-
-// succeeded notes that the bucket took something, which says that it is well to
-// those who read, too. What failed while it was down need not wait for its turn:
-// that was not its own fault. The caller holds mu.
-func (w *writer) succeeded() {
-	if w.streak >= pauseAfter {
-		for _, j := range w.queue {
-			j.due = time.Time{}
-		}
-	}
-	w.trouble, w.streak, w.paused = nil, 0, time.Time{}
-	w.answered()
-}
-
-// rest notes a failure, and has nothing be written for a while if there were too
-// many. Writes that fail together count once beyond that: they say together that
-// the bucket is down, not that it has been for long. The caller holds mu.
-func (w *writer) rest() {
-	if time.Now().Before(w.paused) {
-		return
-	}
-	if w.streak++; w.streak >= pauseAfter {
-		w.paused = time.Now().Add(pause(w.streak - pauseAfter))
-	}
-}
-
-// reported reports whether the store says in its own words, once, what err says.
-func reported(err error) bool {
-	var passing interface{ Temporary() bool }
-	return errors.Is(err, fs.ErrPermission) || errors.As(err, &passing) && passing.Temporary()
-}
-
-// pause is how long to wait after so many failures before.
-func pause(failures int) time.Duration { return min(retryFirst<<min(failures, 10), retryMost) }
-
-// close keeps what is not done, once nothing runs any more.
-func (w *writer) close() {
-	w.wake.Stop()
-	w.file.save()
-}
-
-// snapshot returns the writes that are not done.
-func (w *writer) snapshot() []write {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	list := make([]write, 0, len(w.jobs))
-	for _, j := range w.jobs {
-		list = append(list, j.write)
-	}
-	return list
 }
 
 func (w *writer) status() WriteBackStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := WriteBackStatus{Pending: len(w.jobs), Done: w.done, Failed: w.failed, Dropped: w.dropped, Refused: w.refused}
+	s := WriteBackStatus{Pending: len(w.jobs), Done: w.done, Failed: w.failed, Dropped: w.dropped}
+	if w.refusal.on {
+		s.Pending, s.Refused = 0, len(w.jobs)
+	}
 	if w.trouble != nil {
 		s.Trouble = w.trouble.Error()
 	}

@@ -28,17 +28,23 @@ const maxSinglePut = 8 << 20
 //
 // A blob up to 8 MiB costs at most three exchanges.
 func (s *Store) PutBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error {
-	return s.ResumeBlob(ctx, d, size, r, Upload{}, nil)
+	return s.ResumeBlob(ctx, d, size, r, nil, nil)
 }
 
 // ResumeBlob is PutBlob for a caller that can carry an upload over a restart.
-// Where a blob is sent in parts, note is called with the upload's state after each
-// part, one call at a time, and with the zero Upload once there is nothing to
-// resume; up is the last state that was noted, or zero. A call that ends because
-// ctx did, or because the bucket was not there, then leaves its parts for the next
-// one; without a note it removes them. The bytes of r must still be those that the
-// parts were made of.
-func (s *Store) ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt, up Upload, note func(Upload)) error {
+// Where a blob is sent in parts, note is called, one call at a time, with a line of
+// at most maxNote bytes once the upload has begun and after each part, and with ""
+// when all lines before it are void: there is nothing to resume any more. earlier
+// are the lines of the call before, those that are not void, in their order. A call
+// that ends because ctx did, because r failed (but not with manifest.ErrMismatch), or
+// because the bucket was not there or refused, leaves its parts for the next one, or
+// for AbandonBlob; without a note it removes them.
+//
+// What the earlier lines say is not trusted. A part that was sent before is sent
+// again unless its ETag is the MD5 of the bytes that r has there now, as it is at
+// S3 unless the bucket encrypts with keys of its own (KMS): it may have been made of
+// bytes that were found to be wrong since, or never reached the disk.
+func (s *Store) ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt, earlier []string, note func(string)) error {
 	if size < 0 {
 		return fmt.Errorf("storing %s: a size of %d bytes: %w", d, size, fs.ErrInvalid)
 	}
@@ -50,7 +56,7 @@ func (s *Store) ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r
 	if size <= maxSinglePut {
 		err = b.whole(ctx)
 	} else {
-		p := &partWrite{blobWrite: b, up: up, note: note}
+		p := &partWrite{blobWrite: b, up: readNotes(earlier, size), note: note}
 		err = p.run(ctx)
 	}
 	if err != nil {
@@ -147,11 +153,18 @@ func (e sourceError) Unwrap() error { return e.error }
 // landed waits until n bytes from off on can be read. An exchange is begun only
 // then: a connection that waits for a slow upstream's bytes is one that the store
 // hangs up on. It costs a copy out of the page cache.
-func landed(r io.ReaderAt, off, n int64) error {
+func landed(r io.ReaderAt, off, n int64) error { return readTo(nil, r, off, n) }
+
+// readTo reads n bytes from off on as they land, and hands them to w unless it is
+// nil.
+func readTo(w io.Writer, r io.ReaderAt, off, n int64) error {
 	buf := scratch.Get().(*[256 << 10]byte)
 	defer scratch.Put(buf)
 	for n > 0 {
 		got, err := r.ReadAt(buf[:min(n, int64(len(buf)))], off)
+		if w != nil {
+			w.Write(buf[:got]) // a hash takes everything
+		}
 		off += int64(got)
 		n -= int64(got)
 		if n > 0 && (err != nil || got == 0) {

@@ -96,7 +96,7 @@ func TestFailedSourceLeavesNothing(t *testing.T) {
 		})
 		done := make(chan error, 1)
 		go func() {
-			done <- h.ResumeBlob(t.Context(), d, int64(size), f, Upload{}, func(Upload) {})
+			done <- h.ResumeBlob(t.Context(), d, int64(size), f, nil, func(string) {})
 		}()
 		if size > maxSinglePut {
 			<-uploaded
@@ -181,73 +181,6 @@ func TestReplacementDoesNotTouchWhatAnotherMended(t *testing.T) {
 	h.wire.count()
 	h.put(body, d)
 	h.wantCalls(map[string]int{"stat": 1})
-}
-
-func TestUploadGoesOnAfterARestart(t *testing.T) {
-	h := overFolder(t)
-	body, d := blob(4 * minPart)
-	ctx, cancel := context.WithCancel(t.Context())
-	var state Upload
-	err := h.ResumeBlob(ctx, d, int64(len(body)), bytes.NewReader(body), Upload{}, func(up Upload) {
-		if state = up; len(up.Parts) == 2 {
-			cancel()
-		}
-	})
-	if err == nil || state.ID == "" || len(state.Parts) < 2 {
-		t.Fatalf("%v, %+v", err, state)
-	}
-	missing := 4 - len(state.Parts)
-	h.wire.count()
-	err = h.ResumeBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body), state, func(up Upload) { state = up })
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]int{"stat": 2, "complete": 1}
-	if missing > 0 {
-		want["part"] = missing
-	}
-	h.wantCalls(want)
-	if state.ID != "" {
-		t.Error("nobody said that it is done")
-	}
-	h.wantRead(d, 0, -1, body)
-	h.wantNoUploads()
-}
-
-func TestUploadThatTheStoreForgotBeginsAnew(t *testing.T) {
-	h := overFolder(t)
-	body, d := blob(minPart)
-	for _, up := range []Upload{
-		{ID: "0123456789abcdef0123456789abcdef", PartSize: minPart},
-		{ID: "0123456789abcdef0123456789abcdef", PartSize: minPart, Parts: []Part{{1, "x"}}},
-		{ID: "gone", PartSize: 5, Parts: []Part{{1, "x"}, {1, "y"}, {-7, ""}}},
-	} {
-		if err := h.ResumeBlob(t.Context(), d, minPart, bytes.NewReader(body), up, func(Upload) {}); err != nil {
-			t.Fatal(err)
-		}
-		h.wantRead(d, 0, -1, body)
-		h.wantNoUploads()
-		h.wire.Delete(t.Context(), blobKey(d))
-	}
-}
-
-func TestOutageKeepsTheUploadForLaterOnlyIfSomebodyRemembers(t *testing.T) {
-	for _, note := range []func(Upload){nil, func(Upload) {}} {
-		h := overFolder(t)
-		body, d := blob(2 * minPart)
-		h.wire.fault(func(op, _ string) error {
-			if op == "part" {
-				return noAnswer()
-			}
-			return nil
-		})
-		if err := h.ResumeBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body), Upload{}, note); err == nil {
-			t.Fatal("stored")
-		}
-		if note == nil && !h.Status().Resting {
-			h.wantNoUploads()
-		}
-	}
 }
 
 func TestLostAnswersAreFoundOut(t *testing.T) {

@@ -95,8 +95,8 @@ func validTag(tag string) bool {
 }
 
 // mirrored reports whether a repository belongs to an upstream: its first
-// component is a host, with a dot or a port.
-func mirrored(repo string) bool {
+// component is a host, with a dot or a port, that is nobody's own.
+func (s *Store) mirrored(repo string) bool {
 	host, _, deeper := strings.Cut(repo, "/")
-	return deeper && strings.ContainsAny(host, ".:")
+	return deeper && strings.ContainsAny(host, ".:") && (s.opt.Own == nil || !s.opt.Own(host))
 }

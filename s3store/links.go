@@ -110,7 +110,7 @@ func (s *Store) link(ctx context.Context, key string) (manifest.Digest, error) {
 // putLink writes a link. It is not conditional: all who write a link but a tag's
 // write the same, and a tag may be written.
 func (s *Store) putLink(ctx context.Context, repo, key string, d manifest.Digest) error {
-	if mirrored(repo) && !s.opt.Mirror {
+	if s.mirrored(repo) && !s.opt.Mirror {
 		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
 	}
 	body := []byte(d.String())

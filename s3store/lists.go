@@ -90,7 +90,8 @@ func precededBy(nth, last, after string) bool {
 
 // Repositories returns the names of the bucket's own repositories, those after the
 // one given, at most max. Mirrored ones, whose first component is a host, are left
-// out. They are ordered component by component, so that what lies below a
+// out; where Options.Own says that a host may be the beginning of an own name, all
+// below it is listed. They are ordered component by component, so that what lies below a
 // repository follows it. A list that failed is returned as far as it is whole,
 // beside the error.
 func (s *Store) Repositories(ctx context.Context, after string, max int) ([]string, error) {
@@ -151,7 +152,7 @@ func (w *repoWalk) folder(path []string) error {
 	}
 	for _, name := range names {
 		below := append(slices.Clone(path), name)
-		if !validRepo(strings.Join(below, "/")) || len(path) == 0 && mirrored(name+"/") || w.passed(below) {
+		if !validRepo(strings.Join(below, "/")) || len(path) == 0 && w.s.mirrored(name+"/") || w.passed(below) {
 			continue
 		}
 		if err := w.folder(below); err != nil {

@@ -97,6 +97,23 @@ func TestRepositoriesAreWalkedPageByPage(t *testing.T) {
 	}
 }
 
+// Docker takes a first component with a dot for a host; a pattern of the
+// configuration may say that it is none.
+func TestOwnRepositoriesMayLookMirrored(t *testing.T) {
+	h := overFolder(t)
+	h.opt = Options{Own: func(host string) bool { return host == "my.team" }}
+	for _, repo := range []string{"ghcr.io/owner/app", "my.team/app"} {
+		h.tag(repo, "v1")
+	}
+	if got, err := h.Repositories(t.Context(), "", 10); err != nil || !slices.Equal(got, []string{"my.team/app"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	h.wantErr(h.PutTag(t.Context(), "ghcr.io/owner/app", "v2", someDigest), ErrReadOnly)
+	if err := h.PutTag(t.Context(), "my.team/app", "v2", someDigest); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRepositoriesFoundBeforeAFailureAreReturned(t *testing.T) {
 	h := overFolder(t)
 	h.tag("app", "v1")

@@ -76,6 +76,11 @@ func (r *rights) writable() error {
 	return nil
 }
 
+// ReadOnly reports whether the bucket refused to be written by this host when it was
+// last tried: writes are refused here then, and nobody is asked. The probe tries
+// again every ten minutes.
+func (s *Store) ReadOnly() bool { return s.rights.writable() != nil }
+
 // creates reports whether writes should carry If-None-Match. Only a store that
 // said that it knows no such thing is spared it.
 func (r *rights) creates() bool {

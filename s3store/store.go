@@ -35,6 +35,9 @@ type Options struct {
 	// upstream's host, are kept in the bucket as well. Without it writing to one
 	// is refused with ErrReadOnly.
 	Mirror bool
+	// Own says of a first component that looks like a host, with a dot or a port,
+	// that what lies below may be the bucket's own all the same. Nil is: never.
+	Own func(host string) bool
 	// Log gets a line when the bucket's state changes, and none a call. Nil is
 	// silence.
 	Log *slog.Logger

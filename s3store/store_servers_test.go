@@ -2,12 +2,14 @@ package s3store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,4 +213,49 @@ func TestRangesOfAHostAreBounded(t *testing.T) {
 	if peak := f.Peak(); peak > 32 || peak < 8 {
 		t.Errorf("%d ranges at once", peak)
 	}
+}
+
+// counted is a Bucket that counts the parts it is sent.
+type counted struct {
+	s3store.Bucket
+	parts atomic.Int32
+}
+
+func (c *counted) UploadPart(ctx context.Context, key, id string, number int, body io.ReadSeeker, size int64) (string, error) {
+	c.parts.Add(1)
+	return c.Bucket.UploadPart(ctx, key, id, number, body, size)
+}
+
+// The ETag of a part is the MD5 of its bytes at each server, which is what an upload
+// that goes on relies on; a folder's is not, and its parts are copied again.
+func TestServersLetAnUploadGoOn(t *testing.T) {
+	eachStore(t, func(t *testing.T, open maker) {
+		body := fourParts()
+		d := manifest.DigestOf(body)
+		c := &counted{Bucket: open(t)}
+		s := storeOver(t, c)
+		var notes []string
+		broken := &breaking{ReaderAt: bytes.NewReader(body), at: 2*part + 5, wait: make(chan struct{})}
+		err := s.ResumeBlob(t.Context(), d, int64(len(body)), broken, nil, func(note string) {
+			if notes = append(notes, note); len(notes) == 3 {
+				close(broken.wait)
+			}
+		})
+		if err == nil || len(notes) != 3 {
+			t.Fatalf("%v, with the notes %q", err, notes)
+		}
+		if err := s.ResumeBlob(t.Context(), d, int64(len(body)), bytes.NewReader(body), notes, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		want := int32(4)
+		if strings.Contains(t.Name(), "folder") {
+			want = 6
+		}
+		if n := c.parts.Load(); n != want {
+			t.Errorf("%d parts were sent, want %d", n, want)
+		}
+		if !bytes.Equal(readBlob(t, s, d), body) {
+			t.Error("the blob came back as another")
+		}
+	})
 }

@@ -1,25 +1,19 @@
 package s3store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-)
 
-// An Upload is a blob's way into the bucket in parts, as far as it has got. It can
-// be kept as JSON. The zero value is none.
-type Upload struct {
-	ID       string `json:"id"`
-	PartSize int64  `json:"partSize"` // bytes of each part but the last
-	Parts    []Part `json:"parts"`    // those that are there
-}
+	"hostlocal/manifest"
+)
 
 const (
 	// minPart is the size of a part unless there would be more than maxParts.
@@ -45,10 +39,10 @@ func partSize(size int64) int64 {
 // partWrite sends a blob in parts.
 type partWrite struct {
 	*blobWrite
-	note func(Upload)
+	note func(string)
 
 	mu sync.Mutex // guards up, and is held while note is called: it tells states in their order
-	up Upload
+	up upload
 }
 
 // run looks, sends what is missing and completes. An upload that the store has
@@ -59,13 +53,13 @@ func (p *partWrite) run(ctx context.Context) error {
 		p.forget()
 		err = p.once(ctx)
 	}
-	if err == nil || p.up.ID == "" {
+	if err == nil || p.up.id == "" {
 		return err
 	}
 	var ofSource sourceError
-	keep := p.note != nil && (ctx.Err() != nil || outage(err) || errors.Is(err, ErrUnavailable))
-	if errors.As(err, &ofSource) && ctx.Err() == nil {
-		keep = false // the parts may be made of bytes that were taken back
+	keep := p.note != nil && (ctx.Err() != nil || outage(err) || errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrPermission) || errors.As(err, &ofSource))
+	if errors.Is(err, manifest.ErrMismatch) {
+		keep = false // the parts are made of wrong bytes
 	}
 	if !keep {
 		p.discard()
@@ -95,10 +89,11 @@ func (p *partWrite) once(ctx context.Context) error {
 
 // begin makes an upload, unless one that fits was handed in.
 func (p *partWrite) begin(ctx context.Context) error {
-	if p.up.ID != "" && p.fits() {
+	if p.up.id != "" && p.fits() {
 		return nil
 	}
 	p.discard()
+	p.forget() // also one that could not be removed: there is a note for one only
 	var id string
 	err := p.s.write(ctx, 0, func(ctx context.Context) (err error) {
 		id, err = p.s.bucket.CreateMultipart(ctx, p.key)
@@ -107,21 +102,11 @@ func (p *partWrite) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.change(func(up *Upload) { *up = Upload{ID: id, PartSize: partSize(p.size)} })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.up = upload{id: id, partSize: partSize(p.size), parts: map[int]string{}}
+	p.tell(p.up.begun())
 	return nil
-}
-
-// fits reports whether the upload is one of this blob. It comes from a file that a
-// crash may have left in any state.
-func (p *partWrite) fits() bool {
-	have := make(map[int]bool)
-	for _, part := range p.up.Parts {
-		if have[part.Number] || part.Number < 1 || part.Number > p.parts() || part.ETag == "" {
-			return false
-		}
-		have[part.Number] = true
-	}
-	return p.up.PartSize == partSize(p.size)
 }
 
 // parts is how many the blob has.
@@ -133,20 +118,16 @@ func (p *partWrite) parts() int {
 // sendParts sends the parts that are missing, as they land. The first failure ends
 // it.
 func (p *partWrite) sendParts(outer context.Context) error {
-	p.mu.Lock()
-	have := make(map[int]bool, len(p.up.Parts))
-	for _, part := range p.up.Parts {
-		have[part.Number] = true
-	}
-	p.mu.Unlock()
+	sent := maps.Clone(p.up.parts)
 	g, ctx := errgroup.WithContext(outer)
 	g.SetLimit(partsAtOnce)
-	for number, off := 1, int64(0); off < p.size && ctx.Err() == nil; number, off = number+1, off+p.up.PartSize {
-		n := min(p.up.PartSize, p.size-off)
+	for number, off := 1, int64(0); off < p.size && ctx.Err() == nil; number, off = number+1, off+p.up.partSize {
+		n := min(p.up.partSize, p.size-off)
 		g.Go(func() error {
 			// Also a part that is there already: the source's last word on its
 			// bytes must be heard before the object is completed.
-			if err := landed(p.r, off, n); err != nil || have[number] {
+			same, err := arrived(p.r, off, n, sent[number])
+			if err != nil || same {
 				return err
 			}
 			return p.sendPart(ctx, number, off, n)
@@ -161,14 +142,17 @@ func (p *partWrite) sendParts(outer context.Context) error {
 func (p *partWrite) sendPart(ctx context.Context, number int, off, n int64) error {
 	var tag string
 	err := p.send(ctx, n, func(ctx context.Context) (err error) {
-		tag, err = p.s.bucket.UploadPart(ctx, p.key, p.up.ID, number, io.NewSectionReader(p.r, off, n), n)
+		tag, err = p.s.bucket.UploadPart(ctx, p.key, p.up.id, number, io.NewSectionReader(p.r, off, n), n)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return errForgotten
 	}
 	if err == nil {
-		p.change(func(up *Upload) { up.Parts = append(up.Parts, Part{Number: number, ETag: tag}) })
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.up.parts[number] = tag
+		p.tell(sentNote(number, tag))
 	}
 	return err
 }
@@ -177,7 +161,10 @@ func (p *partWrite) sendPart(ctx context.Context, number int, off, n int64) erro
 // and is wrong is overwritten without a condition: the bytes are verified, so that
 // nothing right can be lost.
 func (p *partWrite) complete(ctx context.Context) error {
-	parts := slices.SortedFunc(slices.Values(p.up.Parts), func(a, b Part) int { return cmp.Compare(a.Number, b.Number) })
+	var parts []Part
+	for _, number := range slices.Sorted(maps.Keys(p.up.parts)) {
+		parts = append(parts, Part{Number: number, ETag: p.up.parts[number]})
+	}
 	if len(parts) != p.parts() {
 		return errors.New("not all parts were sent")
 	}
@@ -194,7 +181,7 @@ func (p *partWrite) complete(ctx context.Context) error {
 		// The size bounds it less than a body's: the bytes are there, but a store
 		// (a folder is one) may have to copy them.
 		err = p.s.write(ctx, p.size/64, func(ctx context.Context) error {
-			_, err := p.s.bucket.CompleteMultipart(ctx, p.key, p.up.ID, parts, CompleteOptions{IfNoneMatch: wrong == "" && p.s.rights.creates()})
+			_, err := p.s.bucket.CompleteMultipart(ctx, p.key, p.up.id, parts, CompleteOptions{IfNoneMatch: wrong == "" && p.s.rights.creates()})
 			return err
 		})
 		switch {
@@ -219,38 +206,46 @@ func (p *partWrite) complete(ctx context.Context) error {
 	return err
 }
 
-func (p *partWrite) change(f func(*Upload)) {
+// tell hands a note to whoever keeps them. The caller holds mu.
+func (p *partWrite) tell(note string) {
+	if p.note != nil && len(note) <= maxNote {
+		p.note(note)
+	}
+}
+
+// forget says that there is nothing to resume, and nothing to remove.
+func (p *partWrite) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f(&p.up)
-	if p.note != nil {
-		told := p.up
-		told.Parts = slices.Clone(told.Parts)
-		p.note(told)
+	if p.up.id != "" {
+		p.up = upload{}
+		p.tell("")
 	}
 }
 
-// forget says that there is nothing to resume.
-func (p *partWrite) forget() {
-	if p.up.ID != "" {
-		p.change(func(up *Upload) { *up = Upload{} })
-	}
-}
-
-// discard removes the parts, if there are any.
+// discard removes the parts, if there are any. Where the bucket does not say that
+// they are gone the notes stay, for AbandonBlob.
 func (p *partWrite) discard() {
-	if p.up.ID != "" {
-		p.s.abort(p.key, p.up.ID)
+	if p.up.id != "" && p.s.abort(p.key, p.up.id) == nil {
 		p.forget()
 	}
 }
 
 // abort drops an upload, whatever happened to the caller.
-func (s *Store) abort(key, id string) {
+func (s *Store) abort(key, id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
 	defer cancel()
+	return s.drop(ctx, key, id)
+}
+
+// drop removes an upload. One that is not there is success.
+func (s *Store) drop(ctx context.Context, key, id string) error {
 	err := s.exchange(ctx, answerLimit, func(ctx context.Context) error { return s.bucket.AbortMultipart(ctx, key, id) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Debug("an unfinished upload stays in the bucket until the store's own rule takes it", "key", key, "err", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
+	if err != nil {
+		s.log.Debug("an unfinished upload stays in the bucket for now", "key", key, "err", err)
+	}
+	return err
 }

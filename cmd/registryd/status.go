@@ -59,8 +59,11 @@ func (o *overview) show(w io.Writer) {
 	default:
 		line("store", "ok, for own repositories")
 	}
-	if b := o.WriteBack; b.Pending+int(b.Done)+int(b.Failed) > 0 {
+	if b := o.WriteBack; b.Pending+b.Refused+int(b.Done)+int(b.Failed) > 0 {
 		text := fmt.Sprintf("%d pending, %d done", b.Pending, b.Done)
+		if b.Refused > 0 {
+			text = fmt.Sprintf("%d wait for the right to write, %d done", b.Refused, b.Done)
+		}
 		if b.Trouble != "" {
 			text += ", " + b.Trouble
 		}

@@ -87,7 +87,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, g.Shutdown)
-	w.cache.Resume(g.Sources)
+	g.Resume()
 
 	access := w.log
 	if path := w.config.log.access; path != "" {
@@ -195,7 +195,7 @@ func (w *wiring) openStore() error {
 	if err != nil {
 		return err
 	}
-	w.bucket = s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Log: w.log})
+	w.bucket = s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Own: w.meanings().MayOwn, Log: w.log})
 	w.later(w.bucket.Close)
 	w.bucket.Start(context.Background()) // until Close
 	return nil

@@ -1,6 +1,9 @@
 package s3test
 
 import (
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -11,7 +14,13 @@ import (
 
 type upload struct {
 	key   string
-	parts map[int]content
+	parts map[int]part
+}
+
+// A part's ETag is the MD5 of its bytes, as at S3: what resumes an upload relies on it.
+type part struct {
+	content
+	etag string
 }
 
 func (s *Server) create(key string) *reply {
@@ -19,7 +28,7 @@ func (s *Server) create(key string) *reply {
 	s.locked(func() {
 		s.serial++
 		id = fmt.Sprintf("upload-%d", s.serial)
-		s.uploads[id] = &upload{key: key, parts: map[int]content{}}
+		s.uploads[id] = &upload{key: key, parts: map[int]part{}}
 	})
 	return document(struct {
 		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
@@ -29,14 +38,18 @@ func (s *Server) create(key string) *reply {
 	}{Bucket: Bucket, Key: key, UploadID: id})
 }
 
-func (s *Server) part(r *http.Request, body []byte) *reply {
+func (s *Server) part(r *http.Request, body []byte, q Quirks) *reply {
 	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
 	if err != nil || number < 1 || number > 10_000 {
 		return refuse(http.StatusBadRequest, "InvalidArgument")
 	}
-	c := whole(body)
+	sum := md5.Sum(body)
+	if q.OpaqueETags {
+		rand.Read(sum[:])
+	}
+	c := part{whole(body), hex.EncodeToString(sum[:])}
 	rep := answer(http.StatusOK)
-	rep.header.Set("ETag", `"`+c.tag()+`"`)
+	rep.header.Set("ETag", `"`+c.etag+`"`)
 	s.locked(func() {
 		up := s.uploads[r.URL.Query().Get("uploadId")]
 		if up == nil || up.key != Key(r) {
@@ -97,7 +110,7 @@ func (s *Server) complete(key string, r *http.Request, q Quirks) *reply {
 			case p.PartNumber <= last:
 				rep = refuse(http.StatusBadRequest, "InvalidPartOrder")
 				return
-			case !ok || strings.Trim(p.ETag, `"`) != c.tag():
+			case !ok || strings.Trim(p.ETag, `"`) != c.etag:
 				rep = refuse(http.StatusBadRequest, "InvalidPart")
 				return
 			case i < len(list.Parts)-1 && c.size < least:

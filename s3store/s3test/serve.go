@@ -162,7 +162,7 @@ func (s *Server) work(op string, r *http.Request, q Quirks, f *Fault) *reply {
 	case bad != nil:
 		return bad
 	case op == "upload_part":
-		return s.part(r, body)
+		return s.part(r, body, q)
 	}
 	return s.put(key, r, q, body)
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ type Quirks struct {
 	RefuseCredentials  bool  // everything is 403
 	MinPart            int64 // least size of a part but the last, in bytes; 0 means S3's 5 MiB, -1 none
 	IgnoreRange        bool  // a range is answered with 200 and everything
+	OpaqueETags        bool  // a part's ETag says nothing of its bytes (encryption with KMS)
 	NoMultipart        bool  // 501 for uploads in parts
 	CompleteErrorIn200 bool  // Complete answers 200 and an InternalError in its body, as S3 may
 }
@@ -161,6 +163,22 @@ func (s *Server) Uploads() (n int) {
 	s.locked(func() { n = len(s.uploads) })
 	return n
 }
+
+// LooseParts returns how many parts there are of such uploads, of keys that begin
+// with prefix: what costs money until somebody removes it.
+func (s *Server) LooseParts(prefix string) (n int) {
+	s.locked(func() {
+		for _, up := range s.uploads {
+			if strings.HasPrefix(up.key, prefix) {
+				n += len(up.parts)
+			}
+		}
+	})
+	return n
+}
+
+// ForgetUploads removes them, as a bucket's own rule does after some days.
+func (s *Server) ForgetUploads() { s.locked(func() { clear(s.uploads) }) }
 
 // ResetCounts sets all counts to zero.
 func (s *Server) ResetCounts() {

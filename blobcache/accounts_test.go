@@ -112,7 +112,7 @@ func TestWrongBytesGoFromUnderTheirReaders(t *testing.T) {
 	}
 	defer b.Close()
 	var out bytes.Buffer
-	go func() { done <- b.CopyRange(t.Context(), gated{&out, gate}, 0, -1) }()
+	go func() { done <- b.CopyRange(t.Context(), gated{&out, gate, nil}, 0, -1) }()
 	h.wantResult("upstream mismatch")
 	fi, err := b.file.Stat()
 	if err != nil || fi.Size() != 0 {

@@ -300,7 +300,7 @@ func TestSlowReaderOfAPassHoldsNobodyUp(t *testing.T) {
 	gate := make(chan struct{})
 	done := make(chan error, 1)
 	out := &comparer{want: o.bytes}
-	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate}, 0, -1) }()
+	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate, nil}, 0, -1) }()
 	for range 3 {
 		begun := time.Now()
 		if n, err := h.follow(o); err != nil || n != 24*mib {
@@ -320,10 +320,18 @@ func TestSlowReaderOfAPassHoldsNobodyUp(t *testing.T) {
 type gated struct {
 	io.Writer
 	gate chan struct{}
+	in   chan struct{} // closed with the first write; may be nil
 }
 
 func (g gated) Write(p []byte) (int, error) {
 	n, err := g.Writer.Write(p)
+	select {
+	case <-g.in:
+	default:
+		if g.in != nil {
+			close(g.in)
+		}
+	}
 	<-g.gate
 	return n, err
 }

@@ -159,7 +159,7 @@ func (o *origin) note(ctx context.Context, err error) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err == nil || answered(err) {
+	if err == nil || answered(err) || errors.Is(err, fs.ErrInvalid) {
 		o.trouble, o.rests = nil, time.Time{}
 		return
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hostlocal/loadtest"
@@ -56,7 +57,10 @@ func exitOfRun(err error) error {
 }
 
 func statusOfRun(err error) int {
+	var e *exitError
 	switch {
+	case errors.As(err, &e):
+		return e.status
 	case errors.Is(err, lab.ErrInterrupted):
 		return exitInterrupted
 	case errors.Is(err, loadtest.ErrScenario), errors.Is(err, target.ErrUnknown), errors.Is(err, target.ErrUnable):
@@ -70,19 +74,19 @@ func statusOfRun(err error) int {
 }
 
 // The kinds of failures, of those that a measurement has, that say more than that a
-// pull failed.
-const (
-	kindWrong       = "wrong digest"
-	kindDescriptors = "out of descriptors"
+// pull failed. A body of the wrong length that ended well is wrong bytes too.
+var (
+	kindsWrong       = []string{"wrong digest", "wrong length"}
+	kindsDescriptors = []string{"out of descriptors"}
 )
 
 // exitOfResults is the status of a run that came to its end: that no registry may
 // serve wrong bytes holds whatever is asserted.
 func exitOfResults(r loadtest.Report) error {
-	if example, n := countFailures(r, kindWrong); n > 0 {
+	if example, n := countFailures(r, kindsWrong); n > 0 {
 		return exit(exitWrong, "wrong bytes were served %d times as if they were right, such as %s", n, example)
 	}
-	if example, n := countFailures(r, kindDescriptors); n > 0 {
+	if example, n := countFailures(r, kindsDescriptors); n > 0 {
 		return exit(exitDescriptors, "this tool ran out of descriptors %d times, so the figures are its own (%s): raise the limit with ulimit -n, or lower --clients", n, example)
 	}
 	var broken []string
@@ -97,11 +101,11 @@ func exitOfResults(r loadtest.Report) error {
 	return nil
 }
 
-// countFailures counts those of a kind over all that was measured.
-func countFailures(r loadtest.Report, kind string) (example string, n int) {
+// countFailures counts those of some kinds over all that was measured.
+func countFailures(r loadtest.Report, kinds []string) (example string, n int) {
 	count := func(m loadtest.Measurement) {
 		for _, f := range m.Failures {
-			if f.Kind == kind {
+			if slices.Contains(kinds, f.Kind) {
 				n += f.Count
 				if len(f.Examples) > 0 {
 					example = f.Examples[0]

@@ -117,7 +117,13 @@ func (l *loadRun) carryOut(cmd *cobra.Command, s loadtest.Scenario, results stri
 			return exit(exitReport, "the results could not be written: %w", err)
 		}
 		defer func() { err = cmp.Or(err, f.Close()) }()
-		e.Results = vegeta.NewEncoder(f)
+		encode := vegeta.NewEncoder(f)
+		e.Results = func(r *vegeta.Result) error {
+			if err := encode(r); err != nil {
+				return exit(exitReport, "%s: %w", results, err)
+			}
+			return nil
+		}
 	}
 	var tool loadtest.Calibration
 	if l.calibrate {

@@ -161,7 +161,7 @@ func TestUpstreamIsATarget(t *testing.T) {
 	if status != 0 {
 		t.Errorf("exit status %d:\n%s", status, words)
 	}
-	if strings.Contains(words, "upstream sent ") {
+	if !strings.Contains(words, "was\nnot measured") || strings.Contains(words, "amplification") {
 		t.Errorf("what nobody counted is said to have been sent:\n%s", words)
 	}
 	check(t, cmd.Process.Signal(os.Interrupt))
@@ -174,7 +174,7 @@ func TestUpstreamIsATarget(t *testing.T) {
 func TestInterruptedRunReportsWhatThereIs(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "r.json")
-	cmd := exec.Command(programPath(t, "registryd"), "loadtest", "run", "soak", "--calibrate=false", "--json", file)
+	cmd := exec.Command(programPath(t, "registryd"), "loadtest", "run", "slow-clients", "--clients", "10", "--calibrate=false", "--json", file)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	stderr, err := cmd.StderrPipe()
 	check(t, err)
@@ -247,6 +247,20 @@ func TestTargetThatEndsInTheMiddle(t *testing.T) {
 	status, said := loadtests(t, "run", "cold-herd", "--clients", "5", "--calibrate=false", "--bin", "registryd="+programPath(t, "mortal"))
 	if status != exitDied || !strings.Contains(said, "struck by lightning") {
 		t.Errorf("exit status %d, want %d with its last words:\n%s", status, exitDied, said)
+	}
+}
+
+// Requests that cannot be written any more end the run with the status of a report,
+// and the report has what was measured.
+func TestFullDiskOfResultsEndsTheRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "r.json")
+	status, said := loadtests(t, "run", "cold-herd", "--clients", "3", "--scale", "0.05", "--calibrate=false", "--target", "direct",
+		"--results", "/dev/full", "--json", file)
+	if status != exitReport || !strings.Contains(said, syscall.ENOSPC.Error()) {
+		t.Errorf("exit status %d, want %d:\n%s", status, exitReport, said)
+	}
+	if r := readReport(t, file); len(r.Contenders[0].Rounds) != 1 || r.Ended == "" {
+		t.Errorf("the report has %d rounds and says %q", len(r.Contenders[0].Rounds), r.Ended)
 	}
 }
 

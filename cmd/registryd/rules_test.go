@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"loadtest/bucket":            {"loadtest/line"},
 	"loadtest/child":             {},
 	"loadtest/target":            {"loadtest", "loadtest/child", "manifest"},
-	"loadtest/lab":               {"loadtest", "loadtest/bucket", "loadtest/child", "loadtest/hub", "loadtest/images", "loadtest/line", "loadtest/target", "manifest"},
+	"loadtest/lab":               {"loadtest", "loadtest/bucket", "loadtest/child", "loadtest/hub", "loadtest/images", "loadtest/target", "manifest"},
 	"loadtest/report":            {"loadtest", "manifest"},
 	"cmd/registryd": {"blobcache", "loadtest", "loadtest/bucket", "loadtest/child", "loadtest/hub", "loadtest/images", "loadtest/lab", "loadtest/report",
 		"loadtest/target", "manifest", "registryd", "registryd/upstream", "s3store", "systemd"},

@@ -63,6 +63,7 @@ func Version(ctx context.Context, binary string, args []string) string {
 	ctx, cancel := context.WithTimeout(ctx, versionLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Args[0] = filepath.Base(binary) // some say their own name, which is to be no path of this machine
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	said, err := cmd.CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")

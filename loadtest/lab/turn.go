@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,7 +135,7 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	if len(m.Failures) > 0 && t.fleet.Sampled() {
 		t.mourn()
 	}
-	m.CPU = t.fleet.CPU() - used
+	m.CPU = max(0, t.fleet.CPU()-used) // one that has ended has taken its clock along
 	m.Usage = shifted(usage, m.Began.Sub(began))
 	upstream, lost := t.settled()
 	m.Upstream = upstream
@@ -165,7 +166,7 @@ func (t *turn) mourn() {
 // storm is the load, without a beginning.
 func (t *turn) storm() *loadtest.Storm {
 	s := &loadtest.Storm{
-		Scenario: t.Scenario, Targets: t.fleet.Targets, Jobs: t.jobs(), AllowRemote: t.Remote,
+		Scenario: t.Scenario, Targets: t.fleet.Targets, Jobs: t.pulls(), AllowRemote: t.Remote,
 		Progress: func(p loadtest.Progress) {
 			t.at.Load = p
 			t.observe(t.at)
@@ -184,10 +185,10 @@ func (t *turn) storm() *loadtest.Storm {
 	return s
 }
 
-// jobs are the pulls, spread over the targets that there are: a URL may be fewer
+// pulls are those of the scenario, spread over the targets that there are: a URL may be fewer
 // hosts than the scenario has, or more.
-func (t *turn) jobs() []loadtest.Job {
-	jobs := t.set.Jobs()
+func (t *turn) pulls() []loadtest.Job {
+	jobs := slices.Clone(t.jobs)
 	for i := range jobs {
 		jobs[i].Daemon = i % len(t.fleet.Targets)
 	}

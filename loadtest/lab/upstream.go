@@ -8,86 +8,118 @@ import (
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
+	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hostlocal/loadtest"
-	"hostlocal/loadtest/hub"
-	"hostlocal/loadtest/images"
+	"hostlocal/loadtest/child"
 )
 
-// ServeUpstream is the process of an experiment's upstream: it does what it is told
-// over descriptor 3, and ends when that does.
-func ServeUpstream() error {
-	file := os.NewFile(3, "parent")
-	conn, err := net.FileConn(file)
+// An upstream is the fake registry in a process of its own. Within this one it would
+// stand in line behind a thousand clients that hash, for seconds, and contenders
+// would be measured by how they bear that; and its descriptors are its own.
+type upstream struct {
+	opened
+	process *child.Process
+	client  *rpc.Client
+}
+
+// startUpstream starts the process and has it serve the scenario's images. Close
+// ends it.
+func (e Experiment) startUpstream(ctx context.Context, dir, listen string) (*upstream, error) {
+	home := filepath.Join(dir, "upstream")
+	if err := os.MkdirAll(filepath.Join(home, "tmp"), 0o755); err != nil {
+		return nil, err
+	}
+	binary, err := os.Executable()
 	if err != nil {
-		return errors.New("this command is for loadtest run, which starts it; for people there is loadtest upstream")
+		return nil, err
 	}
-	file.Close()
-	s := &served{}
-	server := rpc.NewServer()
-	if err := server.RegisterName("Upstream", s); err != nil {
-		return err
-	}
-	server.ServeCodec(jsonrpc.NewServerCodec(conn))
-	if s.hub == nil {
-		return nil
-	}
-	return s.hub.Close()
-}
-
-// served is what the process can be told. Its methods have the form of net/rpc's, and
-// are called one after the other by the experiment.
-type served struct {
-	hub  *hub.Hub
-	stop func() error // of the faults that play
-}
-
-// opening says what is served, and where: host:port. (An alias, because net/rpc wants
-// types that have no name or an exported one.)
-type opening = struct {
-	Scenario loadtest.Scenario
-	Listen   string
-}
-
-// nothing is what a method takes or returns that needs no more.
-type nothing = struct{}
-
-// Open starts serving the scenario's images, and returns the URL.
-func (s *served) Open(o opening, url *string) error {
-	h, err := hub.Start(hub.Listen(o.Listen), hub.Shaped(images.Shape(o.Scenario.Upstream)))
+	ours, theirs, err := socketPair()
 	if err != nil {
-		return fmt.Errorf("starting the fake upstream: %w", err)
+		return nil, err
 	}
-	if _, err := images.Build(o.Scenario, h); err != nil {
-		return errors.Join(fmt.Errorf("making the images: %w", err), h.Close())
+	p, err := child.Start(child.Spec{
+		Name: "the fake upstream", Binary: binary, Arg0: "registryd", Args: []string{"loadtest", UpstreamCommand}, Dir: home, Conn: theirs,
+	})
+	theirs.Close()
+	if err != nil {
+		return nil, errors.Join(err, ours.Close())
 	}
-	s.hub, *url = h, h.URL
-	return nil
+	u := &upstream{process: p, client: jsonrpc.NewClient(ours)}
+	if err := u.call(ctx, "Open", opening{e.Scenario, listen}, &u.opened); err != nil {
+		return nil, errors.Join(err, u.close())
+	}
+	return u, nil
 }
 
-// Shape gives the line a shape, with all its pulls, and forgets what was counted.
-func (s *served) Shape(l loadtest.Line, _ *nothing) error {
-	s.hub.SetShape(images.Shape(l))
-	s.hub.Forget()
-	return nil
+// UpstreamCommand is the word after which the executable calls ServeUpstream.
+const UpstreamCommand = "serve-upstream"
+
+// socketPair returns two ends of a connection, the second for another process.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("a socket to the fake upstream: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close() // FileConn has a descriptor of its own
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return conn, theirs, nil
 }
 
-// Play lets those of the faults happen from now on that are the upstream's.
-func (s *served) Play(faults []loadtest.Fault, _ *nothing) (err error) {
-	s.stop, err = s.hub.Play(images.Faults(faults, "upstream"))
+// call asks the process for something and waits for the answer, for ctx, or for the
+// process's end.
+func (u *upstream) call(ctx context.Context, method string, args, reply any) error {
+	select {
+	case call := <-u.client.Go("Upstream."+method, args, reply, make(chan *rpc.Call, 1)).Done:
+		var said rpc.ServerError
+		if call.Error != nil && !errors.As(call.Error, &said) {
+			<-u.process.Ended() // the connection ends with it
+			return fmt.Errorf("the fake upstream %s", u.process.Obituary())
+		}
+		return call.Error
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close ends the process.
+func (u *upstream) close() error {
+	err := u.client.Close() // upon which it ends by itself
+	u.process.Stop()
 	return err
 }
 
-// Stop ends the faults.
-func (s *served) Stop(nothing, *nothing) error { return s.stop() }
-
-// Settled waits until nothing is being answered, or for the limit, and returns what
-// was asked and sent.
-func (s *served) Settled(limit time.Duration, t *loadtest.Traffic) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+// short is a question that does not wait for anybody.
+func (u *upstream) short(method string, args, reply any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), shortLimit)
 	defer cancel()
-	s.hub.WaitIdle(ctx) // or not: what counts is what was sent by now
-	*t = images.Traffic(s.hub)
-	return nil
+	return u.call(ctx, method, args, reply)
+}
+
+// shortLimit is far above what any answer takes on a machine that does much else.
+const shortLimit = 30 * time.Second
+
+// shape brings the line back to good times and forgets all that was counted.
+func (u *upstream) shape(l loadtest.Line) error { return u.short("Shape", l, &nothing{}) }
+
+// play lets faults happen from now on, until stop.
+func (u *upstream) play(faults []loadtest.Fault) (stop func() error, err error) {
+	if err := u.short("Play", faults, &nothing{}); err != nil {
+		return nil, err
+	}
+	return func() error { return u.short("Stop", nothing{}, &nothing{}) }, nil
+}
+
+// settled waits until nothing is being answered, but not longer than limit, and
+// returns what was asked and sent.
+func (u *upstream) settled(limit time.Duration) (t loadtest.Traffic, err error) {
+	err = u.short("Settled", limit, &t)
+	return t, err
 }

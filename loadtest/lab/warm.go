@@ -13,8 +13,12 @@ import (
 func (t *turn) prepare(ctx context.Context) error {
 	if t.Scenario.Push && target.TakesPushes(t.name) {
 		t.say("pushing")
+		set, err := t.content()
+		if err != nil {
+			return err
+		}
 		for _, to := range t.fleet.Targets {
-			if err := pushAll(ctx, to.URL, t.set.Images()); err != nil {
+			if err := pushAll(ctx, to.URL, set.Images()); err != nil {
 				return fmt.Errorf("pushing the images to %s: %w", t.name, err)
 			}
 		}
@@ -64,10 +68,11 @@ func (t *turn) pass() *loadtest.Storm {
 	s := t.Scenario
 	s.Clients, s.Arrivals, s.Timeout, s.Push = loadtest.Clients{Profile: "containerd"}, loadtest.Arrivals{}, warmLimit, false
 	var jobs []loadtest.Job
-	for _, j := range t.set.Warmup() {
-		if j.Daemon == 0 {
-			for d := range t.fleet.Targets {
-				j.Daemon = d
+	seen := map[loadtest.Job]bool{}
+	for _, j := range t.warmup {
+		for j.Daemon = range t.fleet.Targets {
+			if !seen[j] {
+				seen[j] = true
 				jobs = append(jobs, j)
 			}
 		}

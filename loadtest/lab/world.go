@@ -15,36 +15,60 @@ import (
 
 // A world is what all turns have in common: the upstream and its images.
 type world struct {
-	dir      string
-	upstream *upstream // nil where the contenders have the images
-	hub      *hub.Hub  // has the images too, and nobody asks it
-	set      *images.Set
-	files    *target.Files // nil until a contender wants them
+	scenario     loadtest.Scenario
+	dir          string
+	upstream     *upstream // nil where the contenders have the images
+	jobs, warmup []loadtest.Job
+	hub          *hub.Hub      // nil until the content is wanted here; nobody asks it
+	set          *images.Set   // with the hub
+	files        *target.Files // nil until a contender wants them
 }
 
-// openWorld starts the upstream and makes the images.
-func (e Experiment) openWorld(ctx context.Context, dir string) (w *world, err error) {
-	w = &world{dir: dir}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.close())
-		}
-	}()
-	if w.hub, err = hub.Start(); err != nil {
-		return w, err
-	}
-	if w.set, err = images.Build(e.Scenario, w.hub); err != nil {
-		return w, fmt.Errorf("making the images: %w", err)
-	}
+// openWorld starts the upstream, which makes the images.
+func (e Experiment) openWorld(ctx context.Context, dir string) (*world, error) {
+	w := &world{scenario: e.Scenario, dir: dir}
 	if e.There {
+		set, err := w.content()
+		if err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+		w.jobs, w.warmup = set.Jobs(), set.Warmup()
 		return w, ctx.Err()
 	}
 	listen := e.Upstream
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	w.upstream, err = e.startUpstream(ctx, dir, listen)
-	return w, err
+	u, err := e.startUpstream(ctx, dir, listen)
+	if err != nil {
+		return nil, err
+	}
+	w.upstream, w.jobs, w.warmup = u, jobsOf(u.Jobs), jobsOf(u.Warmup)
+	return w, nil
+}
+
+func jobsOf(pulls []pull) []loadtest.Job {
+	out := make([]loadtest.Job, len(pulls))
+	for i, p := range pulls {
+		out[i] = loadtest.Job{Repo: p.Repo, Tag: p.Tag, Daemon: p.Daemon}
+	}
+	return out
+}
+
+// content makes the images in this process too, once: whoever puts them somewhere
+// needs their bytes.
+func (w *world) content() (*images.Set, error) {
+	if w.set != nil {
+		return w.set, nil
+	}
+	var err error
+	if w.hub, err = hub.Start(); err != nil {
+		return nil, err
+	}
+	if w.set, err = images.Build(w.scenario, w.hub); err != nil {
+		return nil, fmt.Errorf("making the images: %w", err)
+	}
+	return w.set, nil
 }
 
 func (w *world) close() error {
@@ -91,7 +115,11 @@ func (w *world) settled() (loadtest.Traffic, error) {
 // inPlace writes the content of all images to files, once.
 func (w *world) inPlace() (*target.Files, error) {
 	if w.files == nil {
-		f, err := writeFiles(filepath.Join(w.dir, "files"), w.set.Images())
+		set, err := w.content()
+		if err != nil {
+			return nil, err
+		}
+		f, err := writeFiles(filepath.Join(w.dir, "files"), set.Images())
 		if err != nil {
 			return nil, fmt.Errorf("putting the images in place: %w", err)
 		}

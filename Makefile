@@ -32,9 +32,10 @@ test: ## all tests; needs only Go, and says by name what it had to skip
 	@list=$$(mktemp); REGISTRYD_TEST_SKIPPED=$$list $(GO) test -count=1 -p 1 -timeout 30m ./...; status=$$?; \
 		$(GO) run ./cmd/testdeps skipped $$list; rm -f $$list; exit $$status
 
-test-deps: ## root: the Debian packages of the tests with real clients
+test-deps: ## root: what the tests with real clients need, from Debian
 	apt-get update
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN)
+	$(GO) run ./cmd/testdeps rootfs
 
 race: ## the tests under the race detector
 	$(GO) test -race -timeout 30m ./...

@@ -112,7 +112,7 @@ func TestWrongBytesGoFromUnderTheirReaders(t *testing.T) {
 	}
 	defer b.Close()
 	var out bytes.Buffer
-	go func() { done <- b.CopyRange(t.Context(), gated{&out, gate}, 0, -1) }()
+	go func() { done <- b.CopyRange(t.Context(), gated{&out, gate, nil}, 0, -1) }()
 	h.wantResult("upstream mismatch")
 	fi, err := b.file.Stat()
 	if err != nil || fi.Size() != 0 {
@@ -167,8 +167,9 @@ func TestStaleOpenDoesNotQuarantineTheHealedFile(t *testing.T) {
 	got, err := h.pull(o)
 	h.wantRight(o, got, err)
 	h.wantPresent(o)
+	h.wantResult("upstream ok") // the fill has ended, and nobody joins it
 	path := h.blobPath(o.digest)
-	if err := os.Truncate(path, 1000); err != nil {
+	if err := truncateSealed(path, 1000); err != nil {
 		t.Fatal(err)
 	}
 	stale, err := os.Open(path)

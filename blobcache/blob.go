@@ -101,9 +101,14 @@ func (b *Blob) CopyRange(ctx context.Context, w io.Writer, off, n int64) error {
 	}
 	switch {
 	case b.mem != nil:
-		return copyFrom(w, sliceReader(b.mem), off, clip(end, b.size))
+		_, err := copyFrom(w, sliceReader(b.mem), off, clip(end, b.size))
+		return err
 	case b.fill == nil && b.pass == nil:
-		return copyFrom(w, b.file, off, clip(end, b.size))
+		_, err := copyFrom(w, b.file, off, clip(end, b.size))
+		if isUnreadable(err) {
+			b.Unreadable(err)
+		}
+		return err
 	}
 	all := off == 0 && (end < 0 || b.Size() >= 0 && end >= b.Size())
 	if b.pass == nil {
@@ -173,13 +178,17 @@ func (b *Blob) copyFill(ctx context.Context, w io.Writer, off, end int64) (int64
 		if err != nil {
 			return off, err
 		}
-		if err := copyFrom(w, b.file, off, clip(end, until)); err != nil {
+		n, err := copyFrom(w, b.file, off, clip(end, until))
+		off += n
+		if isUnreadable(err) {
+			err = fmt.Errorf("%w: reading byte %d: %w", errStorage, off, err)
+		}
+		if err != nil {
 			if why := b.fill.failure(); errors.Is(why, manifest.ErrMismatch) {
 				err = why // the bytes went from under this reader
 			}
 			return off, err
 		}
-		off = clip(end, until)
 	}
 	return off, nil
 }
@@ -193,23 +202,21 @@ func clip(want, have int64) int64 {
 	return min(want, have)
 }
 
-// copyFrom sends [off, end) of r. Of a file it hands w a *os.File behind a
-// limit, which is what the network's ReadFrom makes a sendfile of; and only
-// bytes that are there, for sendfile would send holes as zeros.
-func copyFrom(w io.Writer, r io.ReaderAt, off, end int64) error {
+// copyFrom sends [off, end) of r, and returns how many bytes went. Of a file it hands
+// w a *os.File behind a limit, which is what the network's ReadFrom makes a sendfile
+// of; and only bytes that are there, for sendfile would send holes as zeros.
+func copyFrom(w io.Writer, r io.ReaderAt, off, end int64) (int64, error) {
 	if off >= end {
-		return nil
+		return 0, nil
 	}
 	f, ok := r.(*os.File)
 	if !ok {
-		_, err := io.Copy(w, io.NewSectionReader(r, off, end-off))
-		return err
+		return io.Copy(w, io.NewSectionReader(r, off, end-off))
 	}
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
-		return err
+		return 0, err
 	}
-	_, err := io.CopyN(w, f, end-off)
-	return err
+	return io.CopyN(w, f, end-off)
 }
 
 type sliceReader []byte
@@ -242,6 +249,9 @@ func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, e
 		n, err = b.file.ReadAt(p, off)
 		if errors.Is(err, io.EOF) && off+int64(n) < b.size {
 			err = io.ErrUnexpectedEOF // somebody truncated it: that is not the blob's end
+		}
+		if isUnreadable(err) {
+			b.Unreadable(err)
 		}
 		return n, err
 	}

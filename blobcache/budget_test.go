@@ -167,9 +167,9 @@ func TestDamageIsFoundAndHealed(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(string) error{
-		"truncated":  func(path string) error { return os.Truncate(path, 1000) },
-		"emptied":    func(path string) error { return os.Truncate(path, 0) },
-		"lengthened": func(path string) error { return os.Truncate(path, 3*mib) },
+		"truncated":  func(path string) error { return truncateSealed(path, 1000) },
+		"emptied":    func(path string) error { return truncateSealed(path, 0) },
+		"lengthened": func(path string) error { return truncateSealed(path, 3*mib) },
 		"removed":    os.Remove,
 		"flipped":    rewrite(func(b []byte) []byte { b[77] ^= 1; return b }),
 		"a folder":   func(path string) error { os.Remove(path); return os.Mkdir(path, 0o755) },
@@ -300,7 +300,7 @@ func TestSlowReaderOfAPassHoldsNobodyUp(t *testing.T) {
 	gate := make(chan struct{})
 	done := make(chan error, 1)
 	out := &comparer{want: o.bytes}
-	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate}, 0, -1) }()
+	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate, nil}, 0, -1) }()
 	for range 3 {
 		begun := time.Now()
 		if n, err := h.follow(o); err != nil || n != 24*mib {
@@ -320,10 +320,18 @@ func TestSlowReaderOfAPassHoldsNobodyUp(t *testing.T) {
 type gated struct {
 	io.Writer
 	gate chan struct{}
+	in   chan struct{} // closed with the first write; may be nil
 }
 
 func (g gated) Write(p []byte) (int, error) {
 	n, err := g.Writer.Write(p)
+	select {
+	case <-g.in:
+	default:
+		if g.in != nil {
+			close(g.in)
+		}
+	}
 	<-g.gate
 	return n, err
 }

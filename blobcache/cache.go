@@ -81,18 +81,20 @@ type Cache struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine of the cache's
 
-	ledger  *ledger
-	index   *index
-	scraps  *scraps
-	dirs    *dirs
-	memory  *memory
-	names   *Names
-	places  places
-	stats   stats
-	windows windows
-	bodies  chan struct{}
-	checks  singleflight.Group // of files without a seal
-	puts    singleflight.Group
+	ledger     *ledger
+	index      *index
+	scraps     *scraps
+	hand       hand
+	dirs       *dirs
+	memory     *memory
+	names      *Names
+	places     places
+	unreadable unreadables
+	stats      stats
+	windows    windows
+	bodies     chan struct{}
+	checks     singleflight.Group // of files without a seal
+	puts       singleflight.Group
 
 	mu       sync.Mutex // guards the maps below; taken before any other lock
 	fills    map[manifest.Digest]*fill
@@ -159,6 +161,7 @@ func New(dir string, opt Options) (*Cache, error) {
 		c.scrub()
 	})
 	c.work.Go(c.trimNames)
+	c.work.Go(func() { ledger.keepAhead(c.ctx) })
 	return c, nil
 }
 
@@ -170,6 +173,9 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.ledger.evicting.Lock()
+	c.hand.end()
+	c.ledger.evicting.Unlock()
 	err := c.ledger.lower()
 	if cerr := c.lock.Close(); err == nil {
 		err = cerr

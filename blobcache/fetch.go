@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"slices"
 	"sync"
@@ -47,6 +48,11 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	}
 	f.mu.Unlock()
 	a, err := f.opener.open(ctx, r)
+	if errors.Is(err, fs.ErrInvalid) && r.off > 0 {
+		// Somebody said that the blob is longer than it is, and what has landed may
+		// be that one's: kept, it would have every later fill ask for the same byte.
+		return fmt.Errorf("in the request for byte %d: %w: %w", r.off, errSize, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,10 @@ func (f *fill) begin() error {
 	f.c.ledger.settle(-blocks, -blocks) // no longer to be evicted
 	f.mu.Lock()
 	f.taken = blocks
-	if len(landed) > 0 && !f.single {
+	// If a descriptor and the earlier fill's source speak of two lengths, one of
+	// them is wrong, and whose the bytes are nobody knows.
+	agreed := f.want.Size < 0 || f.want.Size == h.Size
+	if len(landed) > 0 && !f.single && agreed {
 		f.landed, f.roomed = landed, append(spans(nil), landed...)
 		f.size, f.said = h.Size, landed.until(0) == h.Size
 		f.answer() // what has landed can be had at once

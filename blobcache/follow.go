@@ -98,11 +98,19 @@ func (f *fill) tellLate() {
 
 // visible returns how far a reader at off may read: to the end of what has landed
 // there, less the last byte of a blob that is not verified, and less one byte as
-// long as nobody but a descriptor said which byte that is. The caller holds mu.
+// long as nobody but a descriptor said which byte that is. If a source says that it
+// is a later one, the descriptor's is held back all the same: a range may end
+// there. The caller holds mu.
 func (f *fill) visible(off int64) int64 {
 	until := f.landed.until(off)
-	if !f.verified && (!f.said || until >= f.size) {
+	if f.verified {
+		return until
+	}
+	if !f.said || until >= f.size {
 		until--
+	}
+	if f.want.Size > 0 {
+		until = min(until, f.want.Size-1)
 	}
 	return max(off, until)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
 	"time"
 
 	"hostlocal/manifest"
@@ -20,11 +19,14 @@ func (c *Cache) Open(d manifest.Digest) (*Blob, error) {
 		c.release(c.index.hold(d, now))
 		return &Blob{c: c, digest: d, size: int64(len(mem)), mem: mem}, nil
 	}
+	if err := c.unreadable.check(d); err != nil {
+		return nil, err
+	}
 	e := c.index.hold(d, now) // before the file is opened: it cannot be evicted now
 	f, fi, err := c.openSealed(d, c.blobPath(d))
 	if err != nil {
 		c.release(e)
-		if e != nil && errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && c.index.knows(d) {
 			c.lost(d)
 		}
 		return nil, err
@@ -67,9 +69,8 @@ func (c *Cache) adopt(d manifest.Digest, f *os.File, fi os.FileInfo) *entry {
 	if !stillThere(f, c.blobPath(d)) {
 		return nil
 	}
-	now := time.Now()
-	c.ledger.add(c.index.found(d, fi.Size(), blocksOf(fi), now))
-	return c.index.hold(d, now)
+	c.ledger.add(c.index.adopt(d, fi.Size(), blocksOf(fi), fi.ModTime()))
+	return c.index.hold(d, time.Now())
 }
 
 // lost notes that a file of the index's is not there any more.
@@ -115,21 +116,6 @@ func (c *Cache) release(e *entry) {
 	if freed := c.index.release(e); freed > 0 {
 		c.ledger.add(-freed)
 	}
-}
-
-// Pin keeps d from being evicted until the returned function is called, once. It
-// reports false if d is not complete here.
-func (c *Cache) Pin(d manifest.Digest) (unpin func(), ok bool) {
-	b, err := c.Open(d)
-	if err != nil {
-		return nil, false
-	}
-	defer b.Close()
-	e := c.index.hold(d, time.Now())
-	if e == nil {
-		return nil, false
-	}
-	return sync.OnceFunc(func() { c.release(e) }), true
 }
 
 // Remove takes d off the disk. A reader that has it open reads on. Removing what

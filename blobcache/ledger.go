@@ -1,6 +1,7 @@
 package blobcache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,9 +19,10 @@ import (
 var ErrNoRoom = errors.New("no room in the cache")
 
 const (
-	// markStep is by how much the durable high-water mark is raised at a time.
-	// Each step costs one fsync; and the mark may be that much above the truth
-	// while the scan at start runs.
+	// markStep is how far ahead of what is used the durable high-water mark is
+	// raised, and the mark may be that much above the truth while the scan at start
+	// runs. It is raised when half of it is used up, behind whoever used it: raising
+	// it costs two fsyncs, some ms, and half a step takes a disk longer than that.
 	markStep = 64 << 20
 
 	// freeInterval is how old a look at the file system's free bytes may be. Other
@@ -56,11 +58,15 @@ type ledger struct {
 	evict    func() (freed int64, ok bool)
 
 	scanEnded chan struct{} // closed when the sum has replaced the mark
+	low       chan struct{} // says that the mark should be raised
 
 	// evicting is held by the one who makes room, over the unlinking: were two to
-	// look at once, both would evict for the same shortage. It is taken before mu.
+	// look at once, both would evict for the same shortage. It is taken before
+	// raising and mu.
 	evicting sync.Mutex
 	waited   bool // somebody has waited for the scan: nobody does again; evicting guards it
+
+	raising sync.Mutex // held over the writing of the mark; taken before mu
 
 	mu       sync.Mutex // guards the fields below; no I/O under it
 	used     int64
@@ -76,7 +82,7 @@ const markFile = "highwater"
 // openLedger reads the mark, which stands in for the sum until the scan is done:
 // it was durable before any byte was written that it does not cover.
 func openLedger(dir string, budget, keepFree int64) *ledger {
-	l := &ledger{dir: dir, budget: budget, keepFree: keepFree, scanEnded: make(chan struct{})}
+	l := &ledger{dir: dir, budget: budget, keepFree: keepFree, scanEnded: make(chan struct{}), low: make(chan struct{}, 1)}
 	b, err := os.ReadFile(filepath.Join(dir, markFile))
 	if err == nil {
 		l.mark, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
@@ -122,7 +128,7 @@ func (l *ledger) take(n, promised int64) error {
 	defer l.evicting.Unlock()
 	for {
 		if err := l.raise(n); err != nil {
-			return err
+			return fmt.Errorf("raising the high-water mark: %w", err)
 		}
 		if l.tryTake(n, promised) {
 			return nil
@@ -148,24 +154,55 @@ func (l *ledger) tryTake(n, promised int64) bool {
 	l.fixed += n
 	l.free -= n
 	l.promised -= promised
+	if l.ahead() < markStep/2 {
+		select {
+		case l.low <- struct{}{}:
+		default:
+		}
+	}
 	return true
 }
 
-// raise makes the mark cover n more bytes than are used, durably, if there is
-// room for them.
+// ahead is by how much the mark covers what is used, and more than any use if it can
+// not be raised further. The caller holds mu.
+func (l *ledger) ahead() int64 {
+	if l.mark >= l.limit() {
+		return l.budget
+	}
+	return l.mark - l.used
+}
+
+// keepAhead raises the mark before anybody has to wait for it, until ctx ends. What
+// goes wrong is for those to say who need it.
+func (l *ledger) keepAhead(ctx context.Context) {
+	for {
+		_ = l.raise(0)
+		select {
+		case <-l.low:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// raise makes the mark cover n more bytes than are used, durably, if there is room for
+// them. n of 0 is for those who come next.
 func (l *ledger) raise(n int64) error {
+	l.raising.Lock()
+	defer l.raising.Unlock()
 	l.mu.Lock()
 	mark := l.mark
-	if need := l.used + n; need > mark && need <= l.limit() {
+	need := l.used + n
+	if n == 0 && l.ahead() < markStep/2 || need > mark && need <= l.limit() {
 		mark = min(l.budget, need+markStep)
 	}
-	raised := mark != l.mark
+	raised := mark > l.mark
 	l.mu.Unlock()
 	if !raised {
 		return nil
 	}
 	if err := l.write(mark); err != nil {
-		return fmt.Errorf("raising the high-water mark: %w", err)
+		return err
 	}
 	l.mu.Lock()
 	l.mark = mark

@@ -77,6 +77,13 @@ func (c *Cache) openPartial(d manifest.Digest) (p *partial, h mapHeader, landed 
 	}
 	const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
 	f, err := os.OpenFile(path, flags, 0o644)
+	if errors.Is(err, os.ErrPermission) {
+		// A kill between the seal and the name left it read-only. (reaches has
+		// seen that it is a plain file.)
+		if err = os.Chmod(path, 0o644); err == nil {
+			f, err = os.OpenFile(path, flags, 0o644)
+		}
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		if err = makeFolders(c.dir); err == nil {
 			f, err = os.OpenFile(path, flags, 0o644)

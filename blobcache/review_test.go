@@ -156,20 +156,35 @@ func TestPassAfterAMismatchAsksTheOtherSource(t *testing.T) {
 // is not what the pass has hashed.
 func TestRangesOfAPassAreHashedByTheirReader(t *testing.T) {
 	h, o := newTester(t, Options{Budget: mib}), newOrigin(12*mib, 2050)
-	slow, err := h.Get(t.Context(), o.digest, h.want(o, 0))
-	if err != nil {
-		t.Fatal(err)
+	both := make(chan struct{}) // both readers follow the stream: now it may leave one behind
+	o.pace = func(off int64) {
+		if off >= mib {
+			<-both
+		}
 	}
-	defer slow.Close()
-	gate, done := make(chan struct{}), make(chan error, 1)
+	follow := func(w io.Writer, gate chan struct{}) chan error {
+		b, err := h.Get(t.Context(), o.digest, h.want(o, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		in, done := make(chan struct{}), make(chan error, 1)
+		go func() { done <- b.CopyRange(t.Context(), gated{w, gate, in}, 0, -1) }()
+		<-in
+		return done
+	}
 	var out bytes.Buffer
-	go func() { done <- slow.CopyRange(t.Context(), gated{&out, gate}, 0, -1) }()
-	if n, err := h.follow(o); err != nil || n != 12*mib {
-		t.Fatalf("%d bytes, %v", n, err)
+	gate, open := make(chan struct{}), make(chan struct{})
+	close(open)
+	fast := &comparer{want: o.bytes}
+	slowDone, fastDone := follow(&out, gate), follow(fast, open)
+	close(both)
+	if err := <-fastDone; err != nil || fast.n != 12*mib {
+		t.Fatalf("%d bytes, %v", fast.n, err)
 	}
 	o.with(func(o *origin) { o.wrong = 6 * mib })
 	close(gate)
-	if err := <-done; !errors.Is(err, manifest.ErrMismatch) || out.Len() >= 12*mib {
+	if err := <-slowDone; !errors.Is(err, manifest.ErrMismatch) || out.Len() >= 12*mib {
 		t.Errorf("%d bytes, %v", out.Len(), err)
 	}
 }
@@ -183,7 +198,7 @@ func TestEndedPassGivesItsWindowToOthers(t *testing.T) {
 	}
 	gate, done := make(chan struct{}), make(chan error, 1)
 	out := &comparer{want: first.bytes}
-	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate}, 0, -1) }()
+	go func() { done <- slow.CopyRange(t.Context(), gated{out, gate, nil}, 0, -1) }()
 	if n, err := h.follow(first); err != nil || n != 12*mib {
 		t.Fatalf("%d bytes, %v", n, err)
 	}

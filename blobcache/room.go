@@ -54,24 +54,29 @@ func (c *Cache) evictOne() (freed int64, ok bool) {
 	if path, ok := c.scraps.oldest(); ok {
 		return c.evictScrap(path)
 	}
-	e := c.index.victim(c.ledger.budget)
+	from, d, e := c.index.victim(c.ledger.budget)
+	if from == shelvedSmall || from == shelvedLarge {
+		if d, e, freed, ok = c.takeFromShelf(from == shelvedSmall); e == nil {
+			return freed, ok
+		}
+	}
 	if e == nil {
 		return 0, false
 	}
-	defer c.places.lock(e.digest)()
-	if c.index.knows(e.digest) {
-		return e.blocks, true // somebody came for it in between, and entered it anew
+	defer c.places.lock(d)()
+	if c.index.knows(d) {
+		return e.blocks(), true // somebody came for it in between, and entered it anew
 	}
-	c.memory.remove(e.digest)
-	if err := os.Remove(c.blobPath(e.digest)); err != nil && !os.IsNotExist(err) {
-		c.index.putBack(e)
+	c.memory.remove(d)
+	if err := os.Remove(c.blobPath(d)); err != nil && !os.IsNotExist(err) {
+		c.index.putBack(d, e)
 		if c.stats.shouldSay() {
-			c.log.Error("blobcache: cannot evict", "digest", e.digest, "err", err)
+			c.log.Error("blobcache: cannot evict", "digest", d, "err", err)
 		}
 		return 0, false
 	}
-	c.stats.evicted.Add(e.blocks)
-	return e.blocks, true
+	c.stats.evicted.Add(e.blocks())
+	return e.blocks(), true
 }
 
 // evictScrap removes a scrap, unless a fill has gone on with it in between. Of a

@@ -4,42 +4,43 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hostlocal/manifest"
 )
+
+// manyBlobs is from how many on the scan gives the memory back that it went through: as
+// much again as the index takes, which a quiet daemon would keep for hours. Of fewer it
+// is not worth the collection.
+const manyBlobs = 10_000
 
 // scan learns what lies in the folder, behind the start: it enters the blobs into
 // the index and replaces the high-water mark by the sum. begun is the mark at
 // start; what happens meanwhile is counted by those who do it.
 func (c *Cache) scan(begun, leftovers int64) {
 	since := time.Now()
-	var fixed int64
-	_ = filepath.WalkDir(c.blobs, func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case c.ctx.Err() != nil:
-			return c.ctx.Err()
-		case err != nil:
-			return nil // it is gone, or cannot be read: then it is no blob of ours
-		case entry.IsDir():
-			fixed += c.dirs.measure(path)
-			return nil
-		}
-		d, ok := c.blobAt(path)
+	fixed := c.dirs.measure(c.blobs)
+	_ = c.sweep(c.blobs, func(s swept) (into bool, err error) {
+		d, ok := c.blobIn(s.path, s.name)
 		if ok {
 			defer c.places.lock(d)()
 		}
-		fi, err := entry.Info()
-		if err != nil {
-			return nil
+		var st unix.Stat_t
+		switch err := s.stat(&st); {
+		case err != nil: // it is gone
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			fixed += c.dirs.measure(filepath.Join(s.path, s.name))
+			return true, nil
+		case ok:
+			c.index.found(d, st.Size, st.Blocks*sector)
+		default:
+			fixed += st.Blocks * sector
 		}
-		if ok {
-			c.index.found(d, fi.Size(), blocksOf(fi), fi.ModTime())
-		} else {
-			fixed += blocksOf(fi)
-		}
-		return nil
+		return false, nil
 	})
 	if c.ctx.Err() != nil {
 		return // the mark goes on standing in
@@ -48,6 +49,9 @@ func (c *Cache) scan(begun, leftovers int64) {
 	c.ledger.scanned(begun, leftovers+c.index.sumScanned(), fixed)
 	c.stats.scanned.Store(true)
 	_, _, n := c.index.sums()
+	if n >= manyBlobs {
+		debug.FreeOSMemory()
+	}
 	c.log.Debug("blobcache: scan done", "blobs", n, "took", time.Since(since))
 }
 
@@ -129,13 +133,6 @@ func (c *Cache) scanOthers(since time.Time) (fixed int64) {
 		return c.ctx.Err()
 	})
 	return fixed + ownFiles
-}
-
-// blobAt returns which blob a path under blobs/ is.
-func (c *Cache) blobAt(path string) (manifest.Digest, bool) {
-	alg, rest, _ := strings.Cut(strings.TrimPrefix(path, c.blobs+"/"), "/")
-	d, err := manifest.ParseDigest(alg + ":" + filepath.Base(rest))
-	return d, err == nil && c.blobPath(d) == path
 }
 
 func parsePartialName(name string) (manifest.Digest, bool) {

@@ -21,11 +21,7 @@ func (c *Cache) scrub() {
 		return
 	}
 	for c.ctx.Err() == nil {
-		for _, d := range c.index.digests() {
-			if err := c.scrubOne(d); err != nil {
-				return
-			}
-		}
+		_ = c.stored(func(d manifest.Digest) bool { return c.scrubOne(d) == nil })
 		if c.pause(scrubPause) != nil {
 			return
 		}
@@ -48,7 +44,8 @@ func (c *Cache) scrubOne(d manifest.Digest) error {
 		h.Write((*buf)[:n])
 		off += int64(n)
 		c.stats.scrubbed.Add(int64(n))
-		if err := c.pause(time.Duration(n) * time.Second / time.Duration(c.opt.ScrubRate)); err != nil {
+		// Of a small file the disk reads a block all the same: there are many of them.
+		if err := c.pause(time.Duration(max(n, block)) * time.Second / time.Duration(c.opt.ScrubRate)); err != nil {
 			return err
 		}
 		if errors.Is(err, io.EOF) {

@@ -26,8 +26,9 @@ type Source interface {
 	// the caller must do, ends the exchange at once.
 	//
 	// An error that wraps fs.ErrNotExist says that the source does not have the
-	// blob, one that wraps fs.ErrPermission that it will not give it; any other
-	// that it could not be asked, after whatever retries the source found right.
+	// blob, one that wraps fs.ErrPermission that it will not give it, one that
+	// wraps fs.ErrInvalid that the blob has no byte at off; any other that it could
+	// not be asked, after whatever retries the source found right.
 	// Open is bounded in time by the source itself.
 	Open(ctx context.Context, off, n int64) (body io.ReadCloser, from, size int64, err error)
 }

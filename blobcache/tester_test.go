@@ -265,8 +265,8 @@ func (o *origin) Open(ctx context.Context, off, n int64) (io.ReadCloser, int64, 
 	if o.noRange {
 		off, n = 0, -1
 	}
-	if off > int64(len(o.bytes)) {
-		return nil, 0, 0, fmt.Errorf("range starts behind the end")
+	if off > 0 && off >= int64(len(o.bytes)) {
+		return nil, 0, 0, fmt.Errorf("range starts behind the end: %w", fs.ErrInvalid)
 	}
 	end := int64(len(o.bytes))
 	if n >= 0 {

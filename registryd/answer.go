@@ -26,15 +26,26 @@ const (
 	SourceUpstream = "upstream" // passed on from the upstream, nothing kept
 )
 
-// An Answer is what a manifest request is answered with. It is shared: nobody
-// writes to it.
+// An Answer is what a manifest request is answered with. Close it. The manifest is
+// shared: nobody writes to it.
 type Answer struct {
 	// Manifest is never nil. Asked for a HEAD only, Body may be nil because
-	// the bytes are not here; Digest and MediaType are set all the same.
+	// the bytes are not here, or because they are in Large; Digest and MediaType
+	// are set all the same.
 	Manifest *manifest.Manifest
-	Size     int64  // bytes: the Content-Length, also where Body is nil
-	Source   string // one of the Source constants
+	// Large has the bytes of a manifest of more than manifest.Small: its file, so
+	// that a slow client does not keep 4 MiB in memory. nil: they are in the Body.
+	Large  hold
+	Size   int64  // bytes: the Content-Length, also where Body is nil
+	Source string // one of the Source constants
 	// Warning is the whole value of a Warning header, or empty: what is served
 	// was not confirmed within the time that the tag's policy allows.
 	Warning string
+}
+
+// Close gives back what the answer holds.
+func (a Answer) Close() {
+	if a.Large != nil {
+		a.Large.Close()
+	}
 }

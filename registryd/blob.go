@@ -21,7 +21,8 @@ import (
 func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
 	name := repo.String()
 	size, proven := g.named.size(name, d)
-	if proven {
+	open := g.guard.open(repo.Name.Host, d)
+	if proven && open {
 		if h, err := g.disk.Open(d); err == nil {
 			g.owed.servedBlob(name, d, size)
 			return h, nil
@@ -30,6 +31,14 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 	until := time.Now().Add(answerLimit)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	if !open {
+		h, err := g.guardedBlob(ctx, repo, d, blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name})
+		if err != nil {
+			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+		}
+		g.served(name, d)
+		return h, nil
+	}
 	var err error
 	if !proven {
 		if err = g.proveCheaply(ctx, repo, d, until); err == nil {
@@ -57,9 +66,20 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
+	if h.Source() != SourceDisk {
+		g.claim(repo.Name.Host, d)
+	}
 	g.served(name, d)
 	g.owed.servedBlob(name, d, size)
 	return h, nil
+}
+
+// claim guards what came for the repository of an upstream, or from it, if that is
+// asked with credentials.
+func (g *Registry) claim(host string, d manifest.Digest) {
+	if o := g.origins[host]; o != nil && o.private() {
+		g.guard.claim(host, d)
+	}
 }
 
 // served remembers on disk that a repository has the blob, once an entry of
@@ -79,6 +99,7 @@ func (g *Registry) sources(repo Repository, d manifest.Digest, proven bool) []bl
 	}
 	if o := g.origins[repo.Name.Host]; o != nil {
 		list = append(list, &upstreamSource{origin: o, path: repo.Name.Path, d: d, first: func(size int64) {
+			g.claim(o.name, d)
 			g.named.add(repo.String(), d, size)
 			g.served(repo.String(), d)
 			g.owed.blob(repo.String(), d, size)
@@ -111,13 +132,16 @@ func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Dig
 	until := time.Now().Add(answerLimit)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	if b, err := g.disk.Join(ctx, d); err == nil {
-		defer b.Close()
-		if err := g.proveBlob(ctx, repo, d, until); err != nil {
-			return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
-		}
-		if size := b.Size(); size >= 0 {
-			return size, b.Source(), nil
+	// Of what is guarded it is none of another upstream's business that it is here.
+	if g.guard.open(repo.Name.Host, d) {
+		if b, err := g.disk.Join(ctx, d); err == nil {
+			defer b.Close()
+			if err := g.proveBlob(ctx, repo, d, until); err != nil {
+				return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
+			}
+			if size := b.Size(); size >= 0 {
+				return size, b.Source(), nil
+			}
 		}
 	}
 	f := g.stats.join(content{repo.String(), d}, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })
@@ -146,7 +170,7 @@ func (g *Registry) stat(ctx context.Context, repo Repository, d manifest.Digest)
 		return stat{size, SourceStore}, err
 	}
 	fromUpstream := func(ctx context.Context) (stat, error) {
-		size, err := g.probe(ctx, repo, d)
+		size, err := g.origins[repo.Name.Host].probe(ctx, repo.Name.Path, d)
 		if known, ok := g.named.size(repo.String(), d); ok && size < 0 {
 			size = known
 		}
@@ -157,7 +181,7 @@ func (g *Registry) stat(ctx context.Context, repo Repository, d manifest.Digest)
 		return stat{}, fs.ErrNotExist
 	case o == nil:
 		return fromBucket(ctx)
-	case g.bucket == nil:
+	case g.bucket == nil || !g.guard.open(o.name, d):
 		return fromUpstream(ctx)
 	}
 	return staggered(ctx, g.bg, g.bucket.store.Patience(), fromBucket, fromUpstream)

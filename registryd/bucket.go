@@ -17,7 +17,9 @@ import (
 // a client, so that fs.ErrPermission does not come out of it. One that keeps failing
 // is left alone by the Store itself, which then answers at once.
 type bucket struct {
-	store Store
+	store     Store
+	questions *share
+	room      *room // for large manifests
 
 	mu       sync.Mutex // guards what follows; no I/O under it
 	failures int        // in a row
@@ -27,9 +29,23 @@ type bucket struct {
 
 // askBucket calls f and notes how it went.
 func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V, error)) (V, error) {
+	release, err := b.questions.take(ctx, b.queueing())
+	if err != nil {
+		var none V
+		return none, err
+	}
+	defer release()
 	start := time.Now()
 	v, err := f(ctx)
 	return v, b.note(ctx, start, err)
+}
+
+// queueing is how long a question waits for its turn.
+func (b *bucket) queueing() time.Duration {
+	if !b.answers() {
+		return 0
+	}
+	return shareWait
 }
 
 // errSilent is a bucket that was left for the upstream, after its patience.
@@ -44,6 +60,9 @@ func (b *bucket) note(ctx context.Context, start time.Time, err error) error {
 			return err
 		}
 		err = fmt.Errorf("%w: %w", errSilent, err)
+	}
+	if errors.Is(err, errNoRoom) {
+		return err // ours
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("the bucket refuses: %v", err)
@@ -115,7 +134,14 @@ func (b *bucket) repositories(ctx context.Context, after string, max int) ([]str
 
 // manifest reads a manifest and checks that it is the one.
 func (b *bucket) manifest(ctx context.Context, repo string, d manifest.Digest) (*manifest.Manifest, error) {
-	body, err := askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
+	r := reservation{room: b.room}
+	defer r.free()
+	ctx = manifest.WithNeed(ctx, r.need)
+	var body []byte
+	err := r.with(ctx, func() (err error) {
+		body, err = askBucket(ctx, b, func(ctx context.Context) ([]byte, error) { return b.store.Manifest(ctx, repo, d) })
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (g *Registry) confirm(ctx context.Context, repo Repository, tag string, p P
 			keep = 0 // a push may come at any moment
 		}
 		g.tags.refuse(key, err, keep)
+	case busy(err): // says nothing about the tag
 	default:
 		g.tags.fail(key, err, p.backoff())
 	}
@@ -113,10 +114,11 @@ func (g *Registry) askUpstream(ctx context.Context, o *origin, repo Repository, 
 			return resolved{known: g.settle(repo, tag, desc)}, nil
 		}
 	}
-	body, err := o.manifest(ctx, repo.Name.Path, tag)
+	body, done, err := o.manifest(ctx, repo.Name.Path, tag)
 	if err != nil {
 		return resolved{}, fmt.Errorf("getting %s:%s from %s: %w", repo.Name.Path, tag, o.name, err)
 	}
+	defer done()
 	m, err := manifest.Parse(body)
 	if err != nil {
 		return resolved{}, fmt.Errorf("%s:%s of %s: %w", repo.Name.Path, tag, o.name, err)
@@ -134,7 +136,7 @@ func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor)
 	k := g.tags.confirm(tagKey{repo.String(), tag}, desc)
 	g.named.add(repo.String(), desc.Digest, -1)
 	g.awaited.add(repo.String(), desc.Digest, tag)
-	if g.disk.Has(desc.Digest) {
+	if g.guard.open(repo.Name.Host, desc.Digest) && g.disk.Has(desc.Digest) {
 		g.linkManifest(repo.String(), desc.Digest)
 		g.arrived(repo, desc.Digest)
 	}

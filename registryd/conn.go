@@ -31,7 +31,8 @@ type conn struct {
 
 	// What follows belongs to the goroutine that answers.
 	joining bool
-	head    []byte // held back until the body comes
+	held    *[joinLimit]byte // nil: nothing is held back until the body comes
+	head    []byte           // what is, in held
 	pieces  [2][]byte
 }
 
@@ -142,7 +143,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // heads are the beginnings of answers that wait for the rest of them.
-var heads = sync.Pool{New: func() any { return make([]byte, 0, joinLimit) }}
+var heads = sync.Pool{New: func() any { return new([joinLimit]byte) }}
 
 // joinLimit is the size of net/http's buffer of a connection, in bytes: what a
 // header and the beginning of a body come in.
@@ -168,8 +169,8 @@ func (c *conn) endJoin() error {
 }
 
 func (c *conn) dropHead() {
-	heads.Put(c.head[:0])
-	c.head = nil
+	heads.Put(c.held)
+	c.held, c.head = nil, nil
 }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -177,7 +178,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	case c.head != nil:
 		return c.writeBoth(p)
 	case c.joining && len(p) <= joinLimit:
-		c.head = append(heads.Get().([]byte), p...)
+		c.held = heads.Get().(*[joinLimit]byte)
+		c.head = c.held[:copy(c.held[:], p)]
 		return len(p), nil
 	}
 	c.joining = false

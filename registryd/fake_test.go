@@ -94,12 +94,16 @@ type hub struct {
 	tags      map[string]manifest.Digest // "library/app:v1"
 	manifests map[string][]byte          // "library/app@sha256:..."
 	blobs     map[string][]byte
-	headless  bool // HEAD does not name a digest
+	headless  bool   // HEAD does not name a digest
+	private   bool   // it is asked with credentials
+	reading   func() // is called when a manifest begins to be read, once there is room for it
 }
 
 func newHub() *hub {
 	return &hub{tags: map[string]manifest.Digest{}, manifests: map[string][]byte{}, blobs: map[string][]byte{}}
 }
+
+func (h *hub) Credentialed() bool { return h.private }
 
 func (h *hub) Head(ctx context.Context, repo, ref string) (manifest.Descriptor, error) {
 	if err := h.enter(ctx, "HEAD", repo+":"+ref); err != nil {
@@ -137,7 +141,24 @@ func (h *hub) Manifest(ctx context.Context, repo, ref string) ([]byte, string, e
 		return nil, "", err
 	}
 	body, err := h.find(repo, ref)
+	if err == nil && h.reading != nil {
+		body, err = manifest.Read(ctx, &noticed{bytes.NewReader(body), h.reading}, int64(len(body)))
+	}
 	return body, manifest.OCIManifest, err
+}
+
+// noticed is a reader whose first Read is noticed.
+type noticed struct {
+	io.Reader
+	first func()
+}
+
+func (n *noticed) Read(p []byte) (int, error) {
+	if n.first != nil {
+		n.first()
+		n.first = nil
+	}
+	return n.Reader.Read(p)
 }
 
 func (h *hub) OpenBlob(ctx context.Context, repo string, d manifest.Digest, off, n int64) (io.ReadCloser, int64, int64, error) {

@@ -27,7 +27,7 @@ type loaded struct {
 func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error) {
 	if ref.Tag == "" {
 		l, err := g.manifest(ctx, repo, ref.Digest, time.Now().Add(answerLimit))
-		return l.answer(""), err
+		return g.answer(l, "", headOnly), err
 	}
 	start := time.Now()
 	r, err := g.tag(ctx, repo, ref.Tag, !headOnly)
@@ -35,10 +35,10 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 		return Answer{}, err
 	}
 	if r.m != nil {
-		return loaded{r.m, r.source}.answer(r.warning), nil
+		return g.answer(loaded{r.m, r.source}, r.warning, headOnly), nil
 	}
-	if m, ok := g.warm(repo.String(), r.digest); ok {
-		return loaded{m, SourceDisk}.answer(r.warning), nil
+	if m, ok := g.warm(repo, r.digest); ok {
+		return g.answer(loaded{m, SourceDisk}, r.warning, headOnly), nil
 	}
 	if headOnly && r.mediaType != "" && !g.disk.Has(r.digest) {
 		m := &manifest.Manifest{Digest: r.digest, MediaType: r.mediaType}
@@ -55,24 +55,38 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 	if err != nil && !answered(err) && old != nil && ctx.Err() == nil {
 		// The tag moved to what nobody can give now.
 		g.staleAnswers.Add(1)
-		return loaded{old, SourceDisk}.answer(staleWarning(repo, r.confirmed)), nil
+		return g.answer(loaded{old, SourceDisk}, staleWarning(repo, r.confirmed), headOnly), nil
 	}
-	return l.answer(r.warning), err
+	return g.answer(l, r.warning, headOnly), err
 }
 
-// answer is what a client gets to see of l; the zero Answer of the zero loaded.
-func (l loaded) answer(warning string) Answer {
+// answer is what a client gets to see of l; the zero Answer of the zero loaded. The
+// bytes of a large manifest, which were just verified, come from their sealed file as a
+// blob's do, where the disk could keep them.
+func (g *Registry) answer(l loaded, warning string, headOnly bool) Answer {
 	if l.m == nil {
 		return Answer{}
 	}
-	return Answer{Manifest: l.m, Size: int64(len(l.m.Body)), Source: l.source, Warning: warning}
+	a := Answer{Manifest: l.m, Size: int64(len(l.m.Body)), Source: l.source, Warning: warning}
+	if a.Size <= manifest.Small {
+		return a
+	}
+	if !headOnly {
+		b, err := g.disk.Open(l.m.Digest)
+		if err != nil {
+			return a
+		}
+		a.Large = b
+	}
+	a.Manifest = &manifest.Manifest{Digest: l.m.Digest, MediaType: l.m.MediaType}
+	return a
 }
 
 // manifest returns the manifest d of repo: from memory, from this disk, from the
 // bucket, from the upstream. until bounds the wait.
 func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) (loaded, error) {
 	name := repo.String()
-	if m, ok := g.warm(name, d); ok {
+	if m, ok := g.warm(repo, d); ok {
 		return loaded{m, SourceDisk}, nil
 	}
 	f := g.loads.join(content{name, d}, func(ctx context.Context) (loaded, error) { return g.load(ctx, repo, d) })
@@ -84,19 +98,23 @@ func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Dig
 }
 
 // warm returns a manifest that is in memory and known to be repo's.
-func (g *Registry) warm(repo string, d manifest.Digest) (*manifest.Manifest, bool) {
+func (g *Registry) warm(repo Repository, d manifest.Digest) (*manifest.Manifest, bool) {
 	m, ok := g.parsed.Get(d)
-	if !ok {
+	if !ok || !g.guard.open(repo.Name.Host, d) {
 		return nil, false
 	}
-	if _, ok = g.named.size(repo, d); ok {
-		g.owed.servedManifest(repo, m)
+	name := repo.String()
+	if _, ok = g.named.size(name, d); ok {
+		g.owed.servedManifest(name, m)
 	}
 	return m, ok
 }
 
 // load is the work behind manifest.
 func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest) (loaded, error) {
+	if !g.guard.open(repo.Name.Host, d) {
+		return g.fetch(ctx, repo, d) // the bytes are the proof, and few
+	}
 	m, err := g.onDisk(d)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -130,10 +148,11 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 	}
 	o := g.origins[repo.Name.Host]
 	fromUpstream := func(ctx context.Context) (loaded, error) {
-		body, err := o.manifest(ctx, repo.Name.Path, d.String())
+		body, done, err := o.manifest(ctx, repo.Name.Path, d.String())
 		if err != nil {
 			return loaded{}, fmt.Errorf("getting it from %s: %w", o.name, err)
 		}
+		defer done()
 		m, err := manifest.ParseAs(d, body)
 		return loaded{m, SourceUpstream}, err
 	}
@@ -144,7 +163,7 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 		return loaded{}, fmt.Errorf("neither bucket nor upstream: %w", fs.ErrNotExist)
 	case o == nil:
 		l, err = fromBucket(ctx)
-	case g.bucket == nil:
+	case g.bucket == nil || !g.guard.open(o.name, d):
 		l, err = fromUpstream(ctx)
 	default:
 		l, err = staggered(ctx, g.bg, g.bucket.store.Patience(), fromBucket, fromUpstream)
@@ -161,6 +180,10 @@ func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest
 // it. It returns the source that the answer names.
 func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) string {
 	name := repo.String()
+	g.claim(repo.Name.Host, m.Digest)
+	if from == SourceUpstream {
+		g.guard.show(repo.Name.Host, m.Digest)
+	}
 	g.parsed.Add(m)
 	g.named.addManifest(name, m)
 	// Before it is on the disk: a kill in between would leave a manifest here that
@@ -201,6 +224,13 @@ func (g *Registry) onDisk(d manifest.Digest) (*manifest.Manifest, error) {
 	size := b.Size()
 	if size < 0 || size > manifest.MaxSize {
 		return nil, fmt.Errorf("%s has %d bytes: %w", d, size, manifest.ErrManifest)
+	}
+	if size > manifest.Small {
+		r := reservation{room: g.diskRoom}
+		if err := r.with(g.bg.ctx, func() error { return r.need(size) }); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", d, err)
+		}
+		defer r.free()
 	}
 	body := make([]byte, size)
 	if n, err := b.ReadAt(body, 0); n < len(body) {

@@ -12,7 +12,7 @@ type Mode string
 
 // The modes of the configuration.
 const (
-	Always    Mode = "always"    // at each request
+	Always    Mode = "always"    // at each request, while its source answers
 	TTL       Mode = "ttl"       // when it was not confirmed for the policy's TTL
 	Immutable Mode = "immutable" // never: the tag never moves
 	Offline   Mode = "offline"   // never, nor when it is not known: this upstream's tags are asked of the bucket only
@@ -102,12 +102,23 @@ func PolicyOf(rules []TagRule, n manifest.Name, tag string) Policy {
 	return policies(rules).of(Repository{Name: n}, tag)
 }
 
-// backoff returns for how long a source that failed is not asked again.
+// alwaysBackoff is the back-off of tags that are asked for at each request. While
+// their source fails they would else cost each request the whole bound; a second is
+// what a tag with the shortest sensible TTL may be old, and where the source is well
+// there is no back-off at all.
+const alwaysBackoff = time.Second
+
+// backoff returns for how long a source that failed is not asked again about a tag
+// that is known.
 func (p Policy) backoff() time.Duration {
-	if t := p.ttl(); t >= 0 {
+	switch t := p.ttl(); {
+	case t < 0:
+		return maxBackoff
+	case t < alwaysBackoff:
+		return alwaysBackoff
+	default:
 		return min(t, maxBackoff)
 	}
-	return maxBackoff
 }
 
 // refusalTTL returns for how long a refusal counts at most.

@@ -127,20 +127,9 @@ func (g *Registry) upstreamHasManifest(ctx context.Context, repo Repository, d m
 	return err
 }
 
-// upstreamHasBlob asks for one byte: an upstream's HEAD of a blob is answered by
-// a redirect as often as by a size, and a GET is what will be wanted.
 func (g *Registry) upstreamHasBlob(ctx context.Context, repo Repository, d manifest.Digest) error {
-	_, err := g.probe(ctx, repo, d)
+	_, err := g.origins[repo.Name.Host].probe(ctx, repo.Name.Path, d)
 	return err
-}
-
-// probe returns the size that the upstream says the blob has, -1 if it does not.
-func (g *Registry) probe(ctx context.Context, repo Repository, d manifest.Digest) (int64, error) {
-	body, _, size, err := g.origins[repo.Name.Host].openBlob(ctx, repo.Name.Path, d, 0, 1)
-	if err != nil {
-		return -1, err
-	}
-	return size, body.Close()
 }
 
 // proveBlob is prove for a blob, once for all who ask at once.

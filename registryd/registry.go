@@ -41,7 +41,10 @@ type Options struct {
 	// PendingFile is where what the bucket is owed outlives a restart, in the
 	// Cache's folder, whose budget it counts against; empty: it does not.
 	PendingFile string
-	Log         *slog.Logger // nil: nothing is logged
+	// GuardFile is where what came with credentials is remembered; empty: for as
+	// long as the process lives.
+	GuardFile string
+	Log       *slog.Logger // nil: nothing is logged
 }
 
 // A Repository is a resolved name.
@@ -82,6 +85,7 @@ type Registry struct {
 	// What is known, in memory. Each bounds itself.
 	parsed    *manifest.Cache
 	named     *named
+	guard     *guard
 	tags      *tagMemory
 	awaited   *awaited
 	decisions *lru.Cache[string, decision]
@@ -99,7 +103,8 @@ type Registry struct {
 	stats         *flights[content, stat]
 	scans         *flights[string, struct{}]
 
-	lists *semaphore.Weighted // that are made at once
+	lists    *semaphore.Weighted // that are made at once
+	diskRoom *room               // for large manifests that are read from this disk
 
 	staleAnswers atomic.Int64
 }
@@ -124,12 +129,17 @@ func New(o Options) (*Registry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	guard, err := newGuard(o.GuardFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("reading what is guarded in %s: %w", o.GuardFile, err)
+	}
 	bg := newBackground()
 	g := &Registry{
 		options: o, policies: o.Policies, log: log, disk: o.Cache, links: o.Links, bg: bg,
 		origins:       map[string]*origin{},
 		parsed:        manifest.NewCache(parsedBytes),
 		named:         newNamed(),
+		guard:         guard,
 		tags:          newTagMemory(o.Links),
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
@@ -146,16 +156,19 @@ func New(o Options) (*Registry, error) {
 		scans:         newFlights[string, struct{}](bg),
 		lists:         semaphore.NewWeighted(maxLists),
 	}
+	large := semaphore.NewWeighted(roomBytes)
+	g.diskRoom = newRoom("this disk", large)
 	for name, up := range o.Upstreams {
-		g.origins[name] = &origin{name: name, up: up}
+		g.origins[name] = newOrigin(name, up, large)
 	}
 	if o.Store != nil {
-		g.bucket = &bucket{store: o.Store}
+		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), room: newRoom("the bucket", large)}
 	}
 	if o.Store != nil && o.Mirror {
 		g.writer = newWriter(g, o.PendingFile)
 		g.owed.writer = g.writer
 		if err := g.writer.takeOver(); err != nil {
+			g.guard.close()
 			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
 		}
 	}
@@ -187,5 +200,6 @@ func (g *Registry) Shutdown(ctx context.Context) error {
 	if g.writer != nil {
 		g.writer.close()
 	}
+	g.guard.close()
 	return err
 }

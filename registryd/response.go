@@ -1,9 +1,11 @@
 package registryd
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"hostlocal/manifest"
@@ -47,6 +49,7 @@ type response struct {
 	source string // X-Registryd-Source, for metrics and log
 	digest manifest.Digest
 	err    error // what fail answered with, for the log
+	unread error // why what was to be sent could not be read
 }
 
 // reset binds w, which is zero, to a request.
@@ -182,6 +185,9 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		if err != nil || m < n {
 			break
 		}
+	}
+	if errors.Is(err, syscall.EIO) { // the disk's: no socket says so
+		w.unread = err
 	}
 	w.step.R = nil
 	return total, err

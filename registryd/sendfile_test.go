@@ -3,12 +3,15 @@ package registryd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -164,6 +167,23 @@ func TestEachStepRenewsTheDeadline(t *testing.T) {
 	lr := &io.LimitedReader{R: bytes.NewReader(body), N: 2*writeStep + 1}
 	if n, err := w.ReadFrom(lr); err != nil || n != 2*writeStep+1 || lr.N != 0 || !bytes.Equal(under.body.Bytes(), body[:n]) {
 		t.Errorf("%d bytes, %v, %d left", n, err, lr.N)
+	}
+}
+
+// What could not be read is told apart from what could not be written: only the former
+// is the file's fault.
+func TestUnreadableSourceIsNoticed(t *testing.T) {
+	for err, unread := range map[error]bool{
+		&os.PathError{Op: "read", Err: syscall.EIO}:                                 true,
+		&net.OpError{Op: "write", Err: os.NewSyscallError("sendfile", syscall.EIO)}: true,
+		&net.OpError{Op: "write", Err: syscall.EPIPE}:                               false,
+		io.ErrUnexpectedEOF: false,
+	} {
+		var w response
+		w.reset(&plainWriter{header: http.Header{}}, time.Minute, time.Now())
+		if _, got := w.ReadFrom(iotest.ErrReader(err)); !errors.Is(got, err) || (w.unread != nil) != unread {
+			t.Errorf("%v: %v; unreadable: %v", err, got, w.unread)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"hostlocal/blobcache"
 )
 
 // blob answers with a blob: from memory or from its file if it is complete here,
@@ -31,7 +33,7 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 	w.setBlob(c, b.Source())
 	switch {
 	case file != nil && conditional(r):
-		return serveContent(w, r, t.digest, b.Size(), file)
+		err = serveContent(w, r, t.digest, b.Size(), file)
 	case conditional(r):
 		return serveContent(w, r, t.digest, b.Size(), bytes.NewReader(small))
 	case file != nil:
@@ -41,8 +43,16 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 		w.setLength(c)
 		w.writeWhole(r, small)
 	}
-	return nil
+	if u, ok := b.(unreadable); ok && w.unread != nil {
+		u.Unreadable(w.unread) // this client has a broken connection; the next shall not
+	}
+	return err
 }
+
+// An unreadable is a hold that wants to hear that its file could not be read.
+type unreadable interface{ Unreadable(error) }
+
+var _ unreadable = (*blobcache.Blob)(nil)
 
 // statBlob answers without a body, and without fetching the blob.
 func (h *Handler) statBlob(w *response, r *http.Request, t target, repo Repository) error {

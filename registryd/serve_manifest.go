@@ -21,6 +21,7 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	m := a.Manifest
 	var c *contentHeaders
 	if m.Body == nil {
@@ -43,6 +44,10 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 	case head:
 		w.setLength(c)
 		w.WriteHeader(http.StatusOK)
+	case a.Large != nil && a.Large.File() != nil:
+		return serveContent(w, r, m.Digest, a.Size, a.Large.File())
+	case a.Large != nil:
+		return serveContent(w, r, m.Digest, a.Size, bytes.NewReader(a.Large.Bytes()))
 	case conditional(r):
 		return serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
 	default:

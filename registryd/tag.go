@@ -27,6 +27,7 @@ type resolved struct {
 //	else join the tag's confirmation:
 //	    it answers within the bound ─────> serve, or the refusal
 //	    it fails, or the bound ends ─────> serve with Warning if known, else the outage
+//	    too much is being asked ─────────> the same, at once
 func (g *Registry) tag(ctx context.Context, repo Repository, tag string, get bool) (resolved, error) {
 	key, p, now := tagKey{repo.String(), tag}, g.policies.of(repo, tag), time.Now()
 	k := g.tags.get(key)
@@ -43,12 +44,18 @@ func (g *Registry) tag(ctx context.Context, repo Repository, tag string, get boo
 	f := g.confirmations.join(key, func(ctx context.Context) (resolved, error) {
 		return g.confirm(ctx, repo, tag, p, get)
 	})
-	r, err := f.wait(ctx, minTime(f.began.Add(tagLimit), now.Add(tagLimit)))
+	until := minTime(f.began.Add(tagLimit), now.Add(tagLimit))
+	if !k.digest.IsZero() && g.troubled(repo) {
+		until = minTime(until, now.Add(troubledPatience))
+	}
+	r, err := f.wait(ctx, until)
 	if errors.Is(err, errLate) {
 		if k = g.tags.get(key); k.digest.IsZero() {
 			r, err = f.wait(ctx, now.Add(answerLimit))
 		} else if o := g.origins[repo.Name.Host]; o != nil {
 			o.late(p.backoff())
+		} else {
+			g.tags.fail(key, err, p.backoff())
 		}
 	}
 	if err == nil || answered(err) || ctx.Err() != nil {
@@ -58,6 +65,20 @@ func (g *Registry) tag(ctx context.Context, repo Repository, tag string, get boo
 		return resolved{}, fmt.Errorf("%s:%s: %w", repo, tag, err)
 	}
 	return g.stale(repo, k), nil
+}
+
+// troubledPatience bounds the wait for the confirmation of a known tag whose source
+// has just failed others: the first request waits out the bound, those that look
+// whether the source is back, after each back-off, do not. A source that is back
+// answers within it, or its answer counts for the next request.
+const troubledPatience = 250 * time.Millisecond
+
+// troubled reports whether the source of repo's tags failed a moment ago.
+func (g *Registry) troubled(repo Repository) bool {
+	if o := g.origins[repo.Name.Host]; o != nil {
+		return o.troubled()
+	}
+	return g.bucket != nil && repo.Name.IsOwn() && !g.bucket.answers()
 }
 
 // resting reports whether the source of repo's tags is left alone now.

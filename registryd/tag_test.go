@@ -410,3 +410,46 @@ func TestABareNameIsServedWithinTwoSecondsWhileAllIsStalled(t *testing.T) {
 		})
 	}, func(w *world) { w.bucket.patience = time.Second })
 }
+
+// In a stall the first request waits out the bound; those after it do not, though
+// the tag is to be asked for at each request. When the source is well it is.
+func TestAStallCostsTheBoundOnceWithThePolicyAlways(t *testing.T) {
+	within(t, func(w *world) {
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		own := w.bucket.push(w.t, "own/app:v1", "own")
+		w.mustGet("library/app:v1", im)
+		w.mustGet("own/app:v1", own)
+		// Each question is given up after 5 s, as the clients do.
+		for _, c := range []*calls{&w.hub.calls, &w.bucket.calls} {
+			c.on("", func(context.Context) error { time.Sleep(5 * time.Second); return errOutage })
+		}
+		for name, im := range map[string]image{"library/app:v1": im, "own/app:v1": own} {
+			w.took(tagLimit, func() { w.mustGet(name, im) })
+			var waited time.Duration
+			const requests = 600
+			for range requests { // a minute's
+				start := time.Now()
+				if a := w.mustGet(name, im); a.Warning == "" {
+					w.t.Fatal("no warning")
+				}
+				waited += time.Since(start)
+				time.Sleep(100 * time.Millisecond)
+			}
+			if mean := waited / requests; mean > 20*time.Millisecond {
+				w.t.Errorf("%s: a request waited %v on average", name, mean)
+			}
+		}
+		w.hub.heal()
+		w.bucket.heal()
+		time.Sleep(5*time.Second + alwaysBackoff) // what was asked in the stall has failed
+		moved := w.hub.push(w.t, "library/app:v1", "two")
+		for name, im := range map[string]image{"library/app:v1": moved, "own/app:v1": own} {
+			if a := w.mustGet(name, im); a.Warning != "" {
+				w.t.Errorf("%s: healed, but warning %q", name, a.Warning)
+			}
+		}
+		asked := w.hub.count("HEAD")
+		w.mustGet("library/app:v1", moved)
+		w.wantCalls(&w.hub.calls, "HEAD", asked+1)
+	}, policy(Policy{Mode: Always}))
+}

@@ -13,7 +13,9 @@ import (
 // An error that wraps fs.ErrNotExist says that the upstream answered and has no
 // such thing, one that wraps fs.ErrPermission that it answered and refuses; any
 // other is an outage, a rate limit or a failing token endpoint among them. An
-// outage that names its own end says so in an *upstream.Error.
+// outage that names its own end says so in an *upstream.Error. One that has a method
+// Credentialed, and says true there, has been asked with credentials: what it gives
+// is not for everybody.
 type Upstream interface {
 	// Head says what ref, a tag or a digest, stands for. A field that the
 	// upstream did not say is zero, Size -1.

@@ -52,6 +52,8 @@ func (e *Error) Unwrap() []error {
 		errs = append(errs, fs.ErrNotExist)
 	case http.StatusForbidden, http.StatusUnauthorized:
 		errs = append(errs, fs.ErrPermission)
+	case http.StatusRequestedRangeNotSatisfiable:
+		errs = append(errs, fs.ErrInvalid)
 	case http.StatusPreconditionFailed:
 		errs = append(errs, ErrPrecondition)
 	}

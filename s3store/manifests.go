@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"hostlocal/manifest"
 )
@@ -12,11 +13,12 @@ import (
 // Manifest returns a manifest's bytes, verified against d. Whether it is visible
 // in repo is for HasManifest, or for a tag that named it, to say: this is one
 // exchange. Wrong bytes are an error that wraps manifest.ErrMismatch, and the next
-// PutManifest replaces them.
+// PutManifest replaces them. A large manifest is read if the manifest.Need of ctx
+// agrees; its error is returned as it is.
 func (s *Store) Manifest(ctx context.Context, repo string, d manifest.Digest) ([]byte, error) {
-	body, obj, err := s.load(ctx, s.blobKey(d), manifest.MaxSize)
+	body, obj, err := s.loadBy(ctx, s.blobKey(d), func(r io.Reader, size int64) ([]byte, error) { return manifest.Read(ctx, r, size) })
 	switch {
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, manifest.ErrTooLarge):
 		err = fmt.Errorf("%w: %w", manifest.ErrMismatch, err)
 	case err == nil:
 		err = d.Verify(body)

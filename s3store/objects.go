@@ -65,6 +65,20 @@ func (s *Store) setAlias(d, at manifest.Digest) {
 
 // load reads a small object, whole. More than most bytes are an error.
 func (s *Store) load(ctx context.Context, key string, most int64) (body []byte, obj Object, err error) {
+	return s.loadBy(ctx, key, func(r io.Reader, _ int64) ([]byte, error) {
+		body, err := io.ReadAll(io.LimitReader(r, most+1))
+		if err == nil && int64(len(body)) > most {
+			err = fmt.Errorf("%q: %w", key, errTooLarge)
+		}
+		return body, err
+	})
+}
+
+// loadBy reads an object with read, which is given its size in bytes. What is wrong
+// with the object, or with us, is no reason to ask for it again, nor the bucket's
+// failure.
+func (s *Store) loadBy(ctx context.Context, key string, read func(r io.Reader, size int64) ([]byte, error)) (body []byte, obj Object, err error) {
+	var unfit error
 	err = s.read(ctx, func(ctx context.Context) error {
 		r, o, err := s.bucket.Get(ctx, key, 0, -1, "")
 		if err != nil {
@@ -72,16 +86,32 @@ func (s *Store) load(ctx context.Context, key string, most int64) (body []byte, 
 		}
 		defer r.Close()
 		obj = o
-		if body, err = io.ReadAll(io.LimitReader(r, most+1)); err != nil {
-			return &Error{Op: "get", Key: key, Retry: true, Err: err}
+		watched := &failing{Reader: r}
+		body, unfit = read(watched, o.Size)
+		if watched.err != nil {
+			return &Error{Op: "get", Key: key, Retry: true, Err: watched.err}
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, Object{}, s.asMiss(err)
 	}
-	if int64(len(body)) > most {
-		return nil, obj, fmt.Errorf("%q: %w", key, errTooLarge)
+	if unfit != nil {
+		return nil, obj, unfit
 	}
 	return body, obj, nil
+}
+
+// failing notes that its reader failed.
+type failing struct {
+	io.Reader
+	err error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
 }

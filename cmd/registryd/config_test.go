@@ -372,3 +372,28 @@ func FuzzFile(f *testing.F) {
 		c.show(&bytes.Buffer{}) // whatever was taken can be shown
 	})
 }
+
+// Credentials may be those of one repository: whoever can connect would pull it with
+// them.
+func TestCredentialsOfOneRepositoryCount(t *testing.T) {
+	const secret = `{"auth": "bWU6c2VjcmV0"}`
+	const told = "line 2: upstreams.ghcr.io has credentials (of ghcr.io/owner/app in the Docker configuration), and :5000 is open to others, who would pull with them; " +
+		"listen on 127.0.0.1 or a unix socket, or write shared: true if all who can connect may pull what these credentials may"
+	const config = "listen: ':5000'\nupstreams: {ghcr.io: {%s}}"
+	for name, c := range map[string]struct{ variable, value, file, text string }{
+		"beside an empty entry": {"DOCKER_CONFIG", "", "config.json", `{"auths": {"ghcr.io": {}, "ghcr.io/owner/app": ` + secret + `}}`},
+		"podman's":              {"REGISTRY_AUTH_FILE", "auth.json", "auth.json", `{"auths": {"ghcr.io": {}, "ghcr.io/owner/app": ` + secret + `}}`},
+		"a helper's":            {"DOCKER_CONFIG", "", "config.json", `{"credHelpers": {"ghcr.io/owner/app": "missing"}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt := newTester(t)
+			if err := os.WriteFile(filepath.Join(tt.dir, c.file), []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv(c.variable, filepath.Join(tt.dir, c.value))
+			tt.bad(fmt.Sprintf(config, ""), told)
+			tt.good(fmt.Sprintf(config, "shared: true"))
+			tt.good("listen: ':5000'\nupstreams: {quay.io: {}}")
+		})
+	}
+}

@@ -51,16 +51,18 @@ func (c *config) checkDoors(ls []net.Listener) error {
 }
 
 // credentials says where the upstream's credentials come from, or "" if it has
-// none: from its own keys, or from the Docker configuration.
+// none: from its own keys, or from the Docker configuration, where they may be those
+// of a single repository.
 func (u *upstreamConfig) credentials() string {
 	if u.username != "" {
 		return "its username"
 	}
-	host, err := upstream.Config{Name: u.name, URL: u.url, Hosts: u.hosts, Keychain: authn.DefaultKeychain}.KeychainHost(context.Background())
-	if err != nil || host == "" {
+	own := upstream.Config{Name: u.name, URL: u.url, Hosts: u.hosts, Keychain: authn.DefaultKeychain}
+	name, err := own.KeychainName(context.Background(), dockerNames())
+	if err != nil || name == "" {
 		return "" // what is wrong with the url is said elsewhere
 	}
-	return fmt.Sprintf("of %s in the Docker configuration", host)
+	return fmt.Sprintf("of %s in the Docker configuration", name)
 }
 
 // local reports whether only this host can connect to the listener's address.

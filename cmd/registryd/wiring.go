@@ -23,6 +23,10 @@ import (
 // still to be given.
 const pendingFile = "pending"
 
+// guardFile is where in the cache folder the registry keeps which content came with
+// credentials.
+const guardFile = "guarded"
+
 // A wiring is the parts of a daemon while they are put together: what was opened
 // last is closed first, by a start that fails as by a stop.
 type wiring struct {
@@ -81,6 +85,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		Upstreams:   upstreams,
 		Policies:    w.policies(),
 		PendingFile: filepath.Join(w.config.cache.dir, pendingFile),
+		GuardFile:   filepath.Join(w.config.cache.dir, guardFile),
 		Log:         w.log,
 	})
 	if err != nil {

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"hostlocal/cmd/testdeps/need"
 )
 
-// build installs the named servers, or all, unless the cache has them at
-// their version. One that fails does not keep the others from being built;
+// build installs the named servers, or all that the user's tests can run,
+// unless the cache has them at their version. One that fails does not keep the others from being built;
 // the error names each.
 func build(names []string) error {
 	dir, err := need.BinDir()
@@ -26,7 +28,8 @@ func build(names []string) error {
 	var failed []error
 	for _, s := range need.Servers {
 		known[s.Name] = true
-		if len(names) > 0 && !slices.Contains(names, s.Name) || s.Built(dir) {
+		wanted := slices.Contains(names, s.Name) || len(names) == 0 && (!s.Root || os.Geteuid() == 0)
+		if !wanted || s.Built(dir) {
 			continue
 		}
 		if err := install(s, dir); err != nil {
@@ -41,19 +44,32 @@ func build(names []string) error {
 	return errors.Join(failed...)
 }
 
-// install runs go install outside of any module: the servers' dependencies
-// are theirs. What the compiler prints is shown only if it fails; MinIO alone
-// downloads some hundred modules.
+// install builds a server outside of our module: its dependencies are its own.
+// What the compiler prints is shown only if it fails; MinIO alone downloads
+// some hundred modules.
 func install(s need.Server, dir string) error {
 	fmt.Fprintf(os.Stderr, "building %s %s ...", s.Name, s.Version)
 	start := time.Now()
-	cmd := exec.Command("go", "install", s.Package+"@"+s.Version)
-	cmd.Dir = os.TempDir()
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	fmt.Fprintf(os.Stderr, " %s\n", time.Since(start).Round(time.Second))
+	module, err := os.MkdirTemp(dir, "building-")
 	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", s.Name, s.Version, err, out)
+		return err
+	}
+	defer os.RemoveAll(module)
+	steps := [][]string{{"install", s.Package + "@" + s.Version}}
+	if s.Wrapped {
+		steps = [][]string{{"mod", "init", "wrapper"}, {"get", s.Package + "@" + s.Version}, {"install", s.Package}}
+	}
+	for _, step := range steps {
+		cmd := exec.Command("go", step...)
+		cmd.Dir = module
+		cmd.Env = append(os.Environ(), "GOBIN="+module, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: go %s: %w\n%s", s.Name, s.Version, step[0], err, out)
+		}
+	}
+	fmt.Fprintf(os.Stderr, " %s\n", time.Since(start).Round(time.Second))
+	if err := os.Rename(filepath.Join(module, path.Base(s.Package)), filepath.Join(dir, s.Name)); err != nil {
+		return err
 	}
 	if !s.Built(dir) {
 		return fmt.Errorf("%s: what go install put into %s is not %s %s", s.Name, dir, s.Module, s.Version)

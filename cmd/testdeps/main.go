@@ -4,7 +4,7 @@
 //
 //	testdeps build [NAME...]   the servers that are not there at their version
 //	testdeps layers            the layers for tests with real clients
-//	testdeps rootfs [SUITE]    a root file system with newer clients; needs root
+//	testdeps rootfs [NAME...]  root file systems, with newer clients and with systemd; needs root
 //	testdeps which NAME        prints a server's or a tool's path
 //	testdeps skipped FILE      prints what a test run skipped, by name
 package main
@@ -24,7 +24,7 @@ func main() {
 }
 
 func run(args []string) error {
-	usage := fmt.Errorf("usage: testdeps build [NAME...] | layers | rootfs [SUITE] | which NAME | skipped FILE")
+	usage := fmt.Errorf("usage: testdeps build [NAME...] | layers | rootfs [NAME...] | which NAME | skipped FILE")
 	if len(args) == 0 {
 		return usage
 	}
@@ -33,12 +33,8 @@ func run(args []string) error {
 		return build(args)
 	case verb == "layers" && len(args) == 0:
 		return makeLayers()
-	case verb == "rootfs" && len(args) <= 1:
-		suite := need.WideSuite
-		if len(args) == 1 {
-			suite = args[0]
-		}
-		return makeRootfs(suite)
+	case verb == "rootfs":
+		return makeRootFSs(args)
 	case verb == "which" && len(args) == 1:
 		path, err := need.Find(args[0])
 		if err == nil {

@@ -40,7 +40,7 @@ type Server struct {
 	mu   sync.Mutex // guards what follows
 	http *http.Server
 	done chan struct{} // closed when http has stopped serving
-	held int           // keeps the port while the server is down; 0 while it is up
+	held int           // keeps the port from the first Up until Close; 0 outside
 }
 
 // Listen starts a server. Its Close gives the port back.
@@ -69,13 +69,20 @@ func (s *Server) Up() error {
 	if s.http != nil {
 		return nil
 	}
-	s.release()
-	l, err := net.Listen("tcp", s.Host)
+	listen := listenAgain
+	if s.held == 0 {
+		listen = listenAlone
+	}
+	l, err := listen(s.Host)
 	if err != nil {
 		return err
 	}
-	if at := l.Addr().String(); at != s.Host { // at the first time, before anybody reads it
-		s.Host = at
+	if s.held == 0 { // the first time, before anybody reads Host
+		s.Host = l.Addr().String()
+		if s.held, err = hold(s.Host); err != nil {
+			l.Close()
+			return err
+		}
 	}
 	srv := &http.Server{
 		Handler:  s.options.Handler,
@@ -112,9 +119,7 @@ func (s *Server) Down() error {
 	s.http.Close()
 	<-s.done
 	s.http = nil
-	fd, err := hold(s.Host)
-	s.held = fd
-	return err
+	return nil
 }
 
 // Close ends the server and gives its port back. Handlers may still run: their

@@ -112,8 +112,12 @@ func TestCredentialsOpenWhatIsPrivate(t *testing.T) {
 	}
 }
 
-func TestTokenOfOnesOwnIsSentAsItIs(t *testing.T) {
-	x := newTester(t, func(c *Config) { c.Token = "mine" })
+func TestRegistryTokenIsSentAsItIs(t *testing.T) {
+	x := newTester(t, func(c *Config) {
+		c.Keychain = keychain(func(authn.Resource) (authn.Authenticator, error) {
+			return authn.FromConfig(authn.AuthConfig{RegistryToken: "mine"}), nil
+		})
+	})
 	x.hub.AddImage("library/app", "v1")
 	x.hub.Require(hubtest.Auth{})
 	x.wantDenied(head(x, "library/app"))

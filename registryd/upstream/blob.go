@@ -22,7 +22,8 @@ var errSlow = errors.New("no answer in time")
 // answer said it, or -1. The caller closes body, which ends the exchange at once.
 // The body is not verified; a read that brings nothing for StallTimeout fails, and
 // so does the whole if ctx ends. With Config.Parallel bodies open it waits for one
-// to be closed, within ctx; what follows is bounded.
+// to be closed, within ctx; what follows is bounded, in time and, while the upstream
+// is silent, in number.
 func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, off, n int64) (r io.ReadCloser, from, size int64, err error) {
 	a := &ask{kind: "blob", what: fmt.Sprintf("blob %s of %s", d, repo), method: http.MethodGet, repo: repo,
 		path: repo + "/blobs/" + d.String(), header: http.Header{}}
@@ -45,6 +46,12 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, o
 	}
 	// The exchange lives on as the body; until then the time is bounded.
 	exchange, cancel := context.WithCancelCause(ctx)
+	opening, ok := c.silent.begin(cancel)
+	if !ok {
+		cancel(nil)
+		release()
+		return nil, 0, -1, &Error{Upstream: c.cfg.Name, What: a.what, RetryAfter: busyRetry, Err: errBusy}
+	}
 	late := time.AfterFunc(openTimeout, func() { cancel(fmt.Errorf("%w (%v)", errSlow, openTimeout)) })
 	var resp *http.Response
 	err = retry(exchange, func() error {
@@ -58,9 +65,13 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, d manifest.Digest, o
 		}
 		return err
 	})
+	opening.end()
 	if err == nil && !late.Stop() {
 		resp.Body.Close()
 		err = c.fail(a, errSlow)
+	}
+	if errors.Is(err, errBusy) {
+		err = &Error{Upstream: c.cfg.Name, What: a.what, RetryAfter: busyRetry, Err: errBusy}
 	}
 	if err != nil {
 		late.Stop()

@@ -36,11 +36,20 @@ func (c credentials) anonymous() bool {
 // lookup asks the configuration, then the keychain under each name that the
 // upstream has.
 func (c *Client) lookup(ctx context.Context, repo string) credentials {
+	out := c.find(ctx, repo)
+	if !out.anonymous() {
+		c.credentialed.Store(true)
+	}
+	return out
+}
+
+// Credentialed reports whether credentials were found for any repository that the
+// upstream was asked for.
+func (c *Client) Credentialed() bool { return c.credentialed.Load() }
+
+func (c *Client) find(ctx context.Context, repo string) credentials {
 	out := credentials{until: time.Now().Add(credentialsAge)}
 	switch {
-	case c.cfg.Token != "":
-		out.RegistryToken = c.cfg.Token
-		return out
 	case c.cfg.Username != "":
 		out.Username, out.Password = c.cfg.Username, c.cfg.Password
 		return out
@@ -76,21 +85,35 @@ func (c *Client) lookup(ctx context.Context, repo string) credentials {
 	return out
 }
 
-// KeychainHost returns the name under which the Keychain has credentials for the
-// upstream, of all that a Client would look under; it is empty if there are none. A
-// keychain that fails or is late counts as one that has them: it is there for
-// something. The wait is bounded.
-func (cfg Config) KeychainHost(ctx context.Context) (string, error) {
-	cfg.Username, cfg.Token = "", ""
+// KeychainName returns the name under which the Keychain has credentials for the
+// upstream or one of its repositories, of all that a Client would look under; it is
+// empty if there are none. filed are names that may be of repositories,
+// "ghcr.io/owner/app": a keychain does not list them. A keychain that fails or is late
+// counts as one that has credentials: it is there for something. The wait is bounded.
+func (cfg Config) KeychainName(ctx context.Context, filed []string) (string, error) {
+	cfg.Username, cfg.Password = "", ""
 	c, err := New(cfg)
 	if err != nil {
 		return "", err
 	}
-	cr := c.lookup(ctx, "")
-	if cr.broken != nil {
-		return c.base.Host, nil
+	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	defer cancel()
+	own := c.names()
+	for _, name := range append([]string{c.base.Host}, filed...) {
+		host, repo, _ := strings.Cut(name, "/")
+		if !slices.Contains(own, host) {
+			continue
+		}
+		switch cr := c.lookup(ctx, repo); {
+		case cr.broken != nil:
+			return name, nil
+		case !cr.anonymous() && repo == "":
+			return cr.host, nil
+		case !cr.anonymous():
+			return name, nil
+		}
 	}
-	return cr.host, nil
+	return "", nil
 }
 
 func (c *Client) askKeychain(ctx context.Context, repo string) (cfg *authn.AuthConfig, host string, err error) {

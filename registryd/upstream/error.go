@@ -48,6 +48,8 @@ func (e *Error) Unwrap() []error {
 		out = append(out, fs.ErrNotExist)
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusUnavailableForLegalReasons:
 		out = append(out, fs.ErrPermission)
+	case http.StatusRequestedRangeNotSatisfiable:
+		out = append(out, fs.ErrInvalid)
 	}
 	if e.Err != nil {
 		out = append(out, e.Err)

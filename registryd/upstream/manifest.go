@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -108,7 +109,8 @@ func mediaType(h http.Header) string {
 // Manifest returns the manifest that ref, a tag or a digest, names: at most
 // manifest.MaxSize bytes, whose digest is the one in ref or, for a tag, the one in
 // the answer if it has one. mediaType is one of package manifest's four. Whoever
-// parses the body has the last word.
+// parses the body has the last word. A large one is read if the manifest.Need of ctx
+// agrees; its error is returned as it is.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (body []byte, mediaType string, err error) {
 	if d, err := manifest.ParseDigest(ref); err == nil {
 		if body, mediaType, ok := c.kept.get(repo, d); ok {
@@ -152,15 +154,14 @@ func (c *Client) getManifest(ctx context.Context, a *ask, ref string) (b []byte,
 	if err := identity(resp.Header); err != nil {
 		return nil, "", d, c.fail(a, err)
 	}
-	if resp.ContentLength > manifest.MaxSize {
-		return nil, "", d, c.fail(a, final("a manifest of %d bytes; at most %d are read", resp.ContentLength, manifest.MaxSize))
-	}
-	b, err = io.ReadAll(io.LimitReader(r, manifest.MaxSize+1))
-	if err != nil {
-		return nil, "", d, err
-	}
-	if len(b) > manifest.MaxSize {
-		return nil, "", d, c.fail(a, final("a manifest of more than %d bytes", manifest.MaxSize))
+	b, err = manifest.Read(ctx, r, resp.ContentLength)
+	switch {
+	case errors.Is(err, manifest.ErrTooLarge):
+		return nil, "", d, c.fail(a, final("%w: at most %d bytes are read", err, manifest.MaxSize))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, "", d, c.fail(a, err)
+	case err != nil:
+		return nil, "", d, err // of r, or of a manifest.Need: no failure of the upstream's
 	}
 	said, err := described(resp, ref)
 	if err != nil {

@@ -50,7 +50,6 @@ func TestConfigIsChecked(t *testing.T) {
 		"http://HOST":     {URL: "ftp://registry.example"},
 		"credentials":     {URL: "https://u:secret@registry.example"},
 		"query":           {URL: "https://registry.example?x=y"},
-		"keep one":        {URL: "https://registry.example", Token: "t", Username: "u"},
 		"username":        {URL: "https://registry.example", Password: "p"},
 		"ca file":         {URL: "https://registry.example", CAFile: "/nonexistent"},
 		"no certificate":  {URL: "https://registry.example", CAFile: notPEM},

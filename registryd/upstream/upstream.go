@@ -36,10 +36,8 @@ type Config struct {
 	URL   string   // https://registry-1.docker.io; http:// where it is meant
 	Hosts []string // further names of it, under which credentials may be found
 
-	// Credentials of its own, before the Keychain's: a user, or a token that is
-	// sent as it is (Bearer).
+	// Credentials of its own, before the Keychain's.
 	Username, Password string
-	Token              string
 	// Keychain holds credentials by host, as the Docker config does
 	// (authn.DefaultKeychain). nil: none but the ones above.
 	Keychain authn.Keychain
@@ -89,11 +87,13 @@ type Client struct {
 	guard     *guard
 	auth      *authorizer
 	slots     chan struct{} // nil without a bound
+	silent    silences
 	status    statusKeeper
 	links     *links
 	kept      *keptBodies
 	// getOnly is until when HEAD is not tried, in Unix nanoseconds.
-	getOnly atomic.Int64
+	getOnly      atomic.Int64
+	credentialed atomic.Bool
 }
 
 // New checks cfg and returns its client. It makes no connection.
@@ -115,8 +115,6 @@ func New(cfg Config) (*Client, error) {
 		return problem("url %q holds credentials: say username and password instead", base.Redacted())
 	case base.RawQuery != "" || base.Fragment != "":
 		return problem("url %q has a query or fragment", cfg.URL)
-	case cfg.Token != "" && cfg.Username != "":
-		return problem("both a token and a username are set: keep one")
 	case cfg.Password != "" && cfg.Username == "":
 		return problem("a password without a username")
 	}

@@ -19,9 +19,16 @@ type ctr struct {
 	hosts  string
 }
 
+// newCtr is a containerd to be started, whose command is client. Its folder
+// of hosts.toml is known before, for settings that name it.
+func newCtr(t *testing.T, root, client string) *ctr {
+	t.Helper()
+	return &ctr{t: t, root: root, client: client, hosts: filepath.Join(scratch(t), "hosts.d")}
+}
+
 func startContainerd(t *testing.T, mirror string) *ctr {
 	t.Helper()
-	c := &ctr{t: t, client: need.Binary(t, "ctr")}
+	c := newCtr(t, "", need.Binary(t, "ctr"))
 	c.start(need.Binary(t, "containerd"), mirror, 2, "")
 	return c
 }
@@ -30,7 +37,7 @@ func startContainerd(t *testing.T, mirror string) *ctr {
 func (c *ctr) start(containerd, mirror string, version int, more string) {
 	c.t.Helper()
 	dir := scratch(c.t)
-	c.socket, c.hosts = filepath.Join(dir, "containerd.sock"), filepath.Join(dir, "hosts.d")
+	c.socket = filepath.Join(dir, "containerd.sock")
 	if err := os.MkdirAll(filepath.Join(c.hosts, "_default"), 0o755); err != nil {
 		c.t.Fatal(err)
 	}

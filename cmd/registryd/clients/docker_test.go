@@ -15,6 +15,8 @@ type docker struct {
 	root   string // the root file system that it is from; empty for the usual one
 	client string // path of the docker command
 	socket string
+
+	*process
 }
 
 // startDocker runs dockerd with registryd as its registry mirror: the classic
@@ -47,8 +49,8 @@ func (d *docker) start(dockerd, mirror string, features map[string]bool) {
 	if err := os.WriteFile(file, config, 0o644); err != nil {
 		d.t.Fatal(err)
 	}
-	p := startIn(d.t, d.root, trust(d.t), dockerd, "--config-file", file)
-	p.ready(func() error {
+	d.process = startIn(d.t, d.root, trust(d.t), dockerd, "--config-file", file)
+	d.ready(func() error {
 		_, err := d.try("version")
 		return err
 	})

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // hub plays docker.io and ghcr.io: a stock registry with real images behind a
@@ -37,7 +39,8 @@ type hold struct {
 	released chan struct{}
 }
 
-const hubAddr = "127.0.0.1:443"
+// hubAddr is every address, so that containers find it at their gateway.
+const hubAddr = ":443"
 
 // startHub returns a hub that serves until the test ends.
 func startHub(t *testing.T) *hub {
@@ -120,6 +123,11 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	// Each of the two has its own images, so that asking the wrong one shows.
+	if path, ok := strings.CutPrefix(r.URL.Path, "/v2/"); ok && path != "" && strings.HasPrefix(path, "owner/") != strings.HasPrefix(r.Host, "ghcr.io") {
+		http.NotFound(w, r)
+		return
+	}
 	if _, digest, ok := strings.Cut(r.URL.Path, "/blobs/"); ok && r.Method == http.MethodGet {
 		w = &meter{ResponseWriter: w, hub: h, digest: digest, leaves: r.Context().Done()}
 	}
@@ -192,6 +200,21 @@ func (h *hub) sent(digest string) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.blobs[digest]
+}
+
+// wantFetchedOnce fails the test unless the bytes of each layer that left the
+// hub are one layer, and at most so many to spare.
+func (h *hub) wantFetchedOnce(t *testing.T, img v1.Image, spare int64) {
+	t.Helper()
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layer := range manifest.Layers {
+		if sent := h.sent(layer.Digest.String()); sent < layer.Size || sent > layer.Size+spare {
+			t.Errorf("the hub sent %d bytes of a layer of %d, want at most %d more", sent, layer.Size, spare)
+		}
+	}
 }
 
 // goAway makes the hub unreachable and returns how often it had been

@@ -1,71 +1,11 @@
 package clients
 
-import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"sync"
-	"testing"
+import "testing"
 
-	"golang.org/x/sys/unix"
-
-	"hostlocal/cmd/testdeps/need"
-)
-
-// The root file system of a newer Debian, unpacked once a run.
-var newer struct {
-	once sync.Once
-	root string
-	err  error
-}
-
-// newerRoot returns a root file system with Docker 28 and podman 5, in which
-// the run's folder, and so every file of a test, has the same path.
-func newerRoot(t *testing.T) string {
-	t.Helper()
-	inNamespaces(t)
-	tar := need.Rootfs(t)
-	newer.once.Do(func() {
-		newer.root = filepath.Join(os.Getenv(workKey), "newer")
-		newer.err = unpackRoot(tar, newer.root)
-	})
-	if newer.err != nil {
-		t.Fatal(newer.err)
-	}
-	return newer.root
-}
-
-func unpackRoot(tar, root string) error {
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return err
-	}
-	if out, err := exec.Command("tar", "-C", root, "-xf", tar).CombinedOutput(); err != nil {
-		return fmt.Errorf("unpacking %s: %w: %s", tar, err, out)
-	}
-	// It must be a mount point itself: Docker remounts the root it sees.
-	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
-	work := os.Getenv(workKey)
-	if err := os.MkdirAll(filepath.Join(root, work), 0o755); err != nil {
-		return err
-	}
-	for from, flags := range map[string]uintptr{
-		"/proc": unix.MS_BIND | unix.MS_REC, "/sys": unix.MS_BIND | unix.MS_REC, "/dev": unix.MS_BIND | unix.MS_REC,
-		"/run": unix.MS_BIND, "/etc/hosts": unix.MS_BIND, "/etc/resolv.conf": unix.MS_BIND, work: unix.MS_BIND,
-	} {
-		to := filepath.Join(root, from)
-		if _, err := os.Stat(to); err != nil {
-			if err := os.WriteFile(to, nil, 0o644); err != nil {
-				return err
-			}
-		}
-		if err := unix.Mount(from, to, "", flags, ""); err != nil {
-			return fmt.Errorf("mounting %s: %w", to, err)
-		}
-	}
-	return nil
+// stores are Docker's two, by the feature that chooses between them.
+var stores = map[string]map[string]bool{
+	"classic":    {"containerd-snapshotter": false},
+	"containerd": {"containerd-snapshotter": true},
 }
 
 // TestNewerDockerPullsAndRunsThroughMirror is Docker 28 with either of its
@@ -73,10 +13,7 @@ func unpackRoot(tar, root string) error {
 // for ranges as containerd does.
 func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 	inNamespaces(t)
-	for name, features := range map[string]map[string]bool{
-		"classic":    {"containerd-snapshotter": false},
-		"containerd": {"containerd-snapshotter": true},
-	} {
+	for name, features := range stores {
 		t.Run(name, func(t *testing.T) {
 			root := newerRoot(t)
 			coldThenWarm(t, func(t *testing.T, d *daemon) puller {
@@ -93,11 +30,12 @@ func TestNewerDockerPullsAndRunsThroughMirror(t *testing.T) {
 func TestNewerContainerdPullsInPieces(t *testing.T) {
 	root := newerRoot(t)
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
-		c := &ctr{t: t, root: root, client: "/usr/bin/ctr"}
+		c := newCtr(t, root, "/usr/bin/ctr")
 		c.start("/usr/bin/containerd", d.addr, 3, `[plugins.'io.containerd.transfer.v1.local']
   concurrent_layer_fetch_buffer = 4194304
 `)
 		p := c.puller()
+		p.spare = 8 << 20 // what sockets hold
 		pull := p.pull
 		p.pull = func() {
 			pull()

@@ -51,11 +51,21 @@ func start(t *testing.T, env []string, path string, args ...string) *process {
 	return startIn(t, "", env, path, args...)
 }
 
+// enterRoot makes a folder the root of a mount namespace of its own and runs a
+// program there. A chroot will not do for an engine: what is executed in its
+// containers later would see the root outside of it.
+const enterRoot = `cd "$0" && pivot_root . . && umount -l . && cd / && exec "$@"`
+
 // startIn is start for a program of another root file system, and for the
 // usual one if root is empty.
 func startIn(t *testing.T, root string, env []string, path string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: filepath.Base(path), cmd: exec.Command(path, args...), done: make(chan struct{})}
+	name := filepath.Base(path)
+	if root != "" {
+		args = append([]string{"--mount", "sh", "-c", enterRoot, root, path}, args...)
+		path = need.Binary(t, "unshare")
+	}
+	p := &process{t: t, name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.log = filepath.Join(scratch(t), p.name+".log")
 	log, err := os.Create(p.log)
 	if err != nil {
@@ -64,10 +74,6 @@ func startIn(t *testing.T, root string, env []string, path string, args ...strin
 	defer log.Close()
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if root != "" {
-		p.cmd.Dir = "/"
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
-	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

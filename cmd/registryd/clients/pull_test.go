@@ -9,10 +9,15 @@ import (
 type puller struct {
 	pull   func() // docker.io/library/debian:12, whole, failing the test if not
 	forget func() // make the next pull fetch everything again
+
+	// spare is how many bytes of a layer the hub may send in vain: a client that
+	// asks for ranges can make superfluous what is on its way already.
+	spare int64
 }
 
 // coldThenWarm is what every client must show: the first pull fills the
-// daemon from the hub, and the client never speaks to the hub itself; the
+// daemon from the hub, which sends each layer once, and the client never
+// speaks to the hub itself; the
 // second, with the hub gone, is served from this host's disk alone.
 func coldThenWarm(t *testing.T, client func(t *testing.T, d *daemon) puller) {
 	t.Helper()
@@ -24,6 +29,7 @@ func coldThenWarm(t *testing.T, client func(t *testing.T, d *daemon) puller) {
 
 	c.pull()
 	h.wantOnlyDaemons()
+	h.wantFetchedOnce(t, amd64Of(t, debian), c.spare)
 
 	c.forget()
 	before := h.goAway()

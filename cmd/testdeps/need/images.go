@@ -1,6 +1,8 @@
 package need
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,11 +13,23 @@ import (
 // size. As layers they have 1, 5, 2 and 21 MB.
 var LayerPackages = []string{"busybox-static", "libc6", "perl-base", "git"}
 
-// WideSuite and WidePackages are the newer clients: Docker 28 with either of
-// its stores, containerd 2.1, podman 5, skopeo 1.2x.
-const (
-	WideSuite    = "sid"
-	WidePackages = "docker.io,docker-cli,containerd,runc,podman,skopeo,crun,netavark,aardvark-dns,conmon,iptables,ca-certificates,iproute2,procps"
+// A RootFS is a root file system made of Debian's packages, kept as a tar: what
+// a suite holds moves, the tar does not.
+type RootFS struct {
+	Name     string
+	Suite    string
+	Packages string // as mmdebstrap takes them
+}
+
+var (
+	// Newer has the clients of a newer Debian: Docker 28 with either of its
+	// stores, with buildx and compose, containerd 2.1, podman 5, skopeo 1.2x.
+	Newer = RootFS{"newer", "sid", "docker.io,docker-cli,docker-buildx,docker-compose,containerd,runc,podman,skopeo,crun,netavark,aardvark-dns,conmon,iptables,ca-certificates,iproute2,procps"}
+	// Booted is a host whose first process is systemd. It is of an older Debian
+	// because systemd from 256 on refuses hosts with the first cgroups.
+	Booted = RootFS{"booted", "bookworm", "systemd,systemd-sysv,dbus,libnss-systemd,procps,ca-certificates"}
+
+	RootFSs = []RootFS{Newer, Booted}
 )
 
 // LayerDir is where `testdeps layers` puts the layers, one PACKAGE.tar.gz each.
@@ -24,10 +38,12 @@ func LayerDir() (string, error) {
 	return filepath.Join(dir, "layers"), err
 }
 
-// RootfsFile is where `testdeps rootfs` puts a suite's root file system.
-func RootfsFile(suite string) (string, error) {
+// File is where `testdeps rootfs` puts the tar. The name changes with the
+// packages, so that another list of them makes another tar.
+func (r RootFS) File() (string, error) {
 	dir, err := CacheDir()
-	return filepath.Join(dir, "rootfs-"+suite+".tar"), err
+	sum := sha256.Sum256([]byte(r.Suite + " " + r.Packages))
+	return filepath.Join(dir, fmt.Sprintf("rootfs-%s-%x.tar", r.Name, sum[:4])), err
 }
 
 // Layers returns the files of LayerPackages' layers, in their order.
@@ -48,15 +64,15 @@ func Layers(t testing.TB) []string {
 	return files
 }
 
-// Rootfs returns the tar of the wide set's root file system.
-func Rootfs(t testing.TB) string {
+// Tar returns the root file system's tar.
+func (r RootFS) Tar(t testing.TB) string {
 	t.Helper()
-	file, err := RootfsFile(WideSuite)
+	file, err := r.File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(file); err != nil {
-		Missing(t, WideSuite+" root file system", "not made; run as root on Debian: go run ./cmd/testdeps rootfs")
+		Missing(t, "root file system "+r.Name, "not made; run as root on Debian: go run ./cmd/testdeps rootfs")
 	}
 	return file
 }

@@ -40,6 +40,7 @@ var nginxCache = kind{
 	settings: func(o Options) []string {
 		return append([]string{
 			"proxy_cache with proxy_cache_lock (as long as it takes), slices of 1 MiB, proxy_cache_use_stale",
+			"a blob is kept once under its digest, whoever's repository it was asked in: good for public images only",
 			"tags for " + o.tagTTL() + ", everything else for a year; HTTP/1.1 with keepalive to the upstream",
 			"cache on disk, " + budgetText(o.Cache),
 			"follows no redirect of the upstream and gets no token by itself",
@@ -69,10 +70,10 @@ var nginxCache = kind{
 `
 		body := `
     location = /v2/ { return 200 "{}"; }
-    location ~ "^/v2/.+/blobs/" {
+    location ~ "^/v2/.+/blobs/(?<digest>[^/]+)$" {
       slice 1m;
       proxy_set_header Range $slice_range;
-      proxy_cache_key $uri$slice_range;
+      proxy_cache_key $digest$slice_range;
       proxy_cache_valid 200 206 365d;` + common + `
     }
     location ~ "^/v2/.+/manifests/sha256:" {

@@ -49,9 +49,7 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 	f.mu.Unlock()
 	a, err := f.opener.open(ctx, r)
 	if errors.Is(err, fs.ErrInvalid) && r.off > 0 {
-		// Somebody said that the blob is longer than it is, and what has landed may
-		// be that one's: kept, it would have every later fill ask for the same byte.
-		return fmt.Errorf("in the request for byte %d: %w: %w", r.off, errSize, err)
+		return f.beyond(cl, r.off, err)
 	}
 	if err != nil {
 		return err
@@ -80,6 +78,20 @@ func (f *fill) bring(ctx context.Context, cl *claim) error {
 		return fmt.Errorf("in the request for byte %d: %w", r.off, f.opener.verdict())
 	}
 	return nil
+}
+
+// beyond is for a source that says, by err, that the blob has no byte at off. If
+// nobody knew how long the blob is, now it is known. Else somebody said that it is
+// longer than it is, and what has landed may be that one's: kept, it would have
+// every later fill ask for the same byte.
+func (f *fill) beyond(cl *claim, off int64, err error) error {
+	f.mu.Lock()
+	unknown := f.size < 0
+	f.mu.Unlock()
+	if unknown {
+		return f.atEOF(cl)
+	}
+	return fmt.Errorf("in the request for byte %d: %w: %w", off, errSize, err)
 }
 
 // accept fits an answer to the fill: its size, and where it begins. ok is false if

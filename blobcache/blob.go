@@ -170,13 +170,18 @@ func (b *Blob) copyFill(ctx context.Context, w io.Writer, off, end int64) (int64
 			f.Flush()
 		}
 	}
-	for end < 0 || off < end {
+	for begun := false; end < 0 || off < end; begun = true {
 		until, err := b.fill.wait(ctx, b, off, flush)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return off, err
+		}
+		if !begun {
+			// The network's ReadFrom would send the header by itself, too, but from
+			// deeper in the stack, which doubles that of each reader for it.
+			flush()
 		}
 		n, err := copyFrom(w, b.file, off, clip(end, until))
 		off += n
@@ -215,6 +220,13 @@ func copyFrom(w io.Writer, r io.ReaderAt, off, end int64) (int64, error) {
 	}
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return 0, err
+	}
+	if to, ok := w.(io.ReaderFrom); ok { // as io.CopyN, with less of the stack
+		n, err := to.ReadFrom(&io.LimitedReader{R: f, N: end - off})
+		if err == nil && n < end-off {
+			err = io.EOF
+		}
+		return n, err
 	}
 	return io.CopyN(w, f, end-off)
 }

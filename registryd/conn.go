@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -21,7 +23,8 @@ import (
 // and then the rest.
 type conn struct {
 	net.Conn
-	from io.ReaderFrom // Conn, if it can: it sends files
+	from io.ReaderFrom   // Conn, if it can: it sends files
+	raw  syscall.RawConn // of Conn, if that is TCP: nil else
 	born time.Time
 
 	prev, next *conn // guarded by connections.mu; next is nil outside the queue
@@ -30,6 +33,8 @@ type conn struct {
 	read, write deadline
 
 	// What follows belongs to the goroutine that answers.
+	patient bool // whoever calls ReadFrom waits for room himself
+	full    bool // there was none for all of what he had
 	joining bool
 	held    *[joinLimit]byte // nil: nothing is held back until the body comes
 	head    []byte           // what is, in held
@@ -48,7 +53,7 @@ type deadline struct {
 
 func newConn(c net.Conn) *conn {
 	from, _ := c.(io.ReaderFrom)
-	return &conn{Conn: c, from: from, born: time.Now()}
+	return &conn{Conn: c, from: from, raw: rawOf(c), born: time.Now()}
 }
 
 // set notes a deadline. It returns what the connection below must be told now, if
@@ -129,10 +134,18 @@ func (c *conn) CloseWrite() error {
 var copies = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // ReadFrom implements io.ReaderFrom: by sendfile, where r is a file or a limited
-// one and the connection is TCP.
+// one and the connection is TCP. If patient is set it sends of a limited file only
+// what there is room for.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if err := c.endJoin(); err != nil {
 		return 0, err
+	}
+	if limited, ok := r.(*io.LimitedReader); ok && c.patient && c.raw != nil {
+		if f, ok := limited.R.(*os.File); ok {
+			n, err := c.sendNow(f, limited.N)
+			limited.N -= n
+			return n, err
+		}
 	}
 	if c.from != nil {
 		return c.from.ReadFrom(r)

@@ -109,6 +109,7 @@ var (
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := h.pool.Get().(*response)
 	w.reset(rw, h.stall, time.Now())
+	w.conn, _ = r.Context().Value(connKey{}).(*conn)
 	t, err := parseTarget(r.URL.Path, r.URL.RawPath)
 	defer h.done(w, r, t) // runs for a broken connection too
 	if r.Body != nil && r.Body != http.NoBody {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"hostlocal/manifest"
@@ -22,7 +23,7 @@ type owner struct {
 	file  *pendingFile
 	owed  []write
 	notes map[manifest.Digest][]string
-	bytes int64 // that were accounted for
+	bytes atomic.Int64 // that were accounted for
 }
 
 func newOwner(t *testing.T) *owner {
@@ -31,7 +32,7 @@ func newOwner(t *testing.T) *owner {
 	t.Cleanup(func() { bg.close(t.Context()) })
 	o.file = &pendingFile{
 		path: filepath.Join(t.TempDir(), "pending"), bg: bg, log: slog.New(slog.DiscardHandler), owner: o,
-		account: func(n int64) { o.bytes += n },
+		account: func(n int64) { o.bytes.Add(n) },
 		empty:   func() bool { return len(o.owed) == 0 && len(o.notes) == 0 },
 		all: func() (list []record) {
 			for _, w := range o.owed {
@@ -132,8 +133,8 @@ func TestTheFileSaysAtEachMomentWhatIsOwed(t *testing.T) {
 			o.wantKept(t)
 		}
 	}
-	if fi, err := os.Stat(o.file.path); err != nil || rewritten == 0 || o.bytes < fi.Size() || o.bytes > fi.Size()+4096 {
-		t.Errorf("written anew %d times; accounted for are %d bytes of %v, %v", rewritten, o.bytes, fi, err)
+	if fi, err := os.Stat(o.file.path); err != nil || rewritten == 0 || o.bytes.Load() < fi.Size() || o.bytes.Load() > fi.Size()+4096 {
+		t.Errorf("written anew %d times; accounted for are %d bytes of %v, %v", rewritten, o.bytes.Load(), fi, err)
 	}
 }
 

@@ -36,6 +36,7 @@ type response struct {
 	from     io.ReaderFrom // nil if the server's writer has none
 	flusher  http.Flusher  // nil likewise
 	deadline interface{ SetWriteDeadline(time.Time) error }
+	conn     *conn // of the request; nil if it has none of ours
 	stall    time.Duration
 	whole    io.LimitedReader // of a file; here, since it would be garbage
 	step     io.LimitedReader // of a part; likewise
@@ -131,14 +132,13 @@ const joinFrom = joinLimit - 1<<10
 
 // writeWhole sends a body that is all of the content, in memory. A client that
 // does not take it has left.
-func (w *response) writeWhole(r *http.Request, p []byte) {
-	c, ok := r.Context().Value(connKey{}).(*conn)
-	if !ok || len(p) < joinFrom {
+func (w *response) writeWhole(p []byte) {
+	if w.conn == nil || len(p) < joinFrom {
 		w.Write(p)
 		return
 	}
-	c.join()
-	defer c.endJoin()
+	w.conn.join()
+	defer w.conn.endJoin()
 	w.Write(p)
 	if w.flusher != nil {
 		w.flusher.Flush() // what is left in net/http's buffer leaves with what waits
@@ -163,6 +163,14 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		// One LimitedReader is all that sendfile looks through.
 		r, limit = outer.R, outer.N
 	}
+	// A file is sent as there is room for it: the wait is here, and not within
+	// net/http.
+	_, file := r.(*os.File)
+	patient := file && limited && w.conn != nil && w.conn.raw != nil
+	if patient {
+		w.conn.patient = true
+		defer func() { w.conn.patient = false }()
+	}
 	for limit != total {
 		w.begin()
 		w.renew()
@@ -181,6 +189,11 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		total += m
 		if limited {
 			outer.N -= m
+		}
+		if err == nil && patient && w.conn.full {
+			if err = w.conn.awaitRoom(); err == nil {
+				continue
+			}
 		}
 		if err != nil || m < n {
 			break

@@ -41,7 +41,7 @@ func (h *Handler) blob(w *response, r *http.Request, t target, repo Repository) 
 		w.sendFile(file, b.Size())
 	default:
 		w.setLength(c)
-		w.writeWhole(r, small)
+		w.writeWhole(small)
 	}
 	if u, ok := b.(unreadable); ok && w.unread != nil {
 		u.Unreadable(w.unread) // this client has a broken connection; the next shall not

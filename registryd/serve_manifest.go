@@ -52,7 +52,7 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 		return serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
 	default:
 		w.setLength(c)
-		w.writeWhole(r, m.Body)
+		w.writeWhole(m.Body)
 	}
 	return nil
 }

@@ -59,6 +59,46 @@ func TestAnAnswerTakesLittleOfTheStack(t *testing.T) {
 // underRace is set by race_test.go.
 var underRace bool
 
+// The same with a cache: each client's blob is being filled while it reads.
+func TestAColdAnswerTakesLittleOfTheStack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	g, up, _, _ := warmRegistry(t)
+	h := serve(t, NewHandler(g, HandlerOptions{}))
+	defer h.shutdown()
+	const clients = 100
+	var paths []string
+	for i := range clients {
+		body := pattern(200_000 + i)
+		d := manifest.DigestOf(body)
+		up.blobs["library/app@"+d.String()] = body
+		paths = append(paths, "/v2/library/app/blobs/"+d.String())
+	}
+	runtime.GC()
+	before, fills := stacks(), 0
+	for _, path := range paths {
+		c := h.dial()
+		c.send("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n")
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != 200 {
+			t.Fatalf("status %d, %d bytes, %v", res.StatusCode, n, err)
+		}
+		if res.Header.Get("X-Registryd-Source") == SourceFill {
+			fills++ // the others were complete before anybody looked
+		}
+	}
+	h.settled(clients, clients)
+	if fills < clients/2 {
+		t.Errorf("only %d blobs were read while they were filled", fills)
+	}
+	t.Logf("%d bytes of stack a connection", (stacks()-before)/clients)
+	if each := (stacks() - before) / clients; each > 10<<10 && !underRace { // the fills have some, too
+		t.Errorf("%d bytes of stack a connection", each)
+	}
+}
+
 // stacks is what goroutines have of the memory, in bytes.
 func stacks() int64 {
 	var m runtime.MemStats

@@ -40,7 +40,7 @@ func pair(t *testing.T) (*conn, net.Conn) {
 func readSoon(c *conn) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
-		_, err := c.Read(make([]byte, 1))
+		_, err := c.Read(make([]byte, 8))
 		ended <- err
 	}()
 	return ended

@@ -50,6 +50,7 @@ type connections struct {
 	empty    chan struct{} // closed when draining and serving is 0
 	sweeping *time.Timer   // nil before the first connection
 	swept    []*conn       // room of the sweep, which has it to itself
+	busy     []*conn       // likewise
 }
 
 func newConnections(limit int) *connections {
@@ -87,6 +88,7 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
 		}
 	case http.StateClosed, http.StateHijacked:
 		c.stopWaiting()
+		c.end()
 		delete(cs.open, c)
 		if cs.serving--; cs.serving == 0 && cs.draining {
 			close(cs.empty)
@@ -109,6 +111,7 @@ func (cs *connections) wait(c *conn) {
 
 // stopWaiting takes c out of the queue if it is there.
 func (c *conn) stopWaiting() {
+	c.answering = false
 	if c.next == nil {
 		return
 	}

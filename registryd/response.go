@@ -166,7 +166,7 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	// A file is sent as there is room for it: the wait is here, and not within
 	// net/http.
 	_, file := r.(*os.File)
-	patient := file && limited && w.conn != nil && w.conn.raw != nil
+	patient := file && limited && w.conn != nil
 	if patient {
 		w.conn.patient = true
 		defer func() { w.conn.patient = false }()

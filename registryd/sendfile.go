@@ -51,7 +51,7 @@ func (c *conn) sendNow(f *os.File, n int64) (sent int64, err error) {
 	case errno == nil, errno == io.EOF, errno == unix.EAGAIN:
 		return sent, nil
 	}
-	return sent, &net.OpError{Op: "readfrom", Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError("sendfile", errno)}
+	return sent, &net.OpError{Op: "readfrom", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("sendfile", errno)}
 }
 
 // awaitRoom waits until the socket takes more, or its write deadline has passed.
@@ -75,18 +75,20 @@ func (c *conn) awaitRoom() error {
 	return err
 }
 
-// rawOf is how a TCP connection's descriptor is reached; nil for one of another kind.
+// rawOf is how a connection's descriptor is reached: one of those that a listener of
+// this host accepts, TCP or unix. It fails on one that is closed, whose every call
+// will say so.
 func rawOf(c net.Conn) syscall.RawConn {
-	tcp, ok := c.(interface {
-		syscall.Conn
-		SetNoDelay(bool) error
-	})
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
+	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
-		return nil
+		return closedConn{err}
 	}
 	return raw
 }
+
+// A closedConn is no connection any more.
+type closedConn struct{ err error }
+
+func (c closedConn) Control(func(uintptr)) error    { return c.err }
+func (c closedConn) Read(func(uintptr) bool) error  { return c.err }
+func (c closedConn) Write(func(uintptr) bool) error { return c.err }

@@ -30,22 +30,31 @@ func (cs *connections) sweepLater() {
 	cs.sweeping.Reset(sweepEvery)
 }
 
-// sweep keeps the deadlines of all connections.
+// sweep keeps the deadlines of all connections, and looks whether the clients that
+// were being answered at the last one as well are still there.
 func (cs *connections) sweep() {
 	now := time.Now()
 	cs.mu.Lock()
-	all := cs.swept[:0]
+	all, busy := cs.swept[:0], cs.busy[:0]
 	for c := range cs.open {
 		all = append(all, c)
+		if c.answering {
+			busy = append(busy, c)
+		}
+		c.answering = c.next == nil
 	}
 	cs.mu.Unlock()
 	for _, c := range all {
 		c.expire(now)
 	}
+	for _, c := range busy {
+		c.endIfLeft()
+	}
 	clear(all)
+	clear(busy)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	cs.swept = all
+	cs.swept, cs.busy = all, busy
 	if len(cs.open) > 0 {
 		cs.sweepLater()
 	}

@@ -166,7 +166,7 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	// A file is sent as there is room for it: the wait is here, and not within
 	// net/http.
 	_, file := r.(*os.File)
-	patient := file && limited && w.conn != nil
+	patient := file && limited && w.conn != nil && w.from != nil
 	if patient {
 		w.conn.patient = true
 		defer func() { w.conn.patient = false }()
@@ -180,9 +180,15 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		}
 		w.step = io.LimitedReader{R: r, N: n}
 		var m int64
-		if w.from != nil {
+		switch {
+		case patient:
+			w.conn.full = false
+			senders <- struct{}{}
 			m, err = w.from.ReadFrom(&w.step)
-		} else {
+			<-senders
+		case w.from != nil:
+			m, err = w.from.ReadFrom(&w.step)
+		default:
 			m, err = io.Copy(struct{ io.Writer }{w.ResponseWriter}, &w.step)
 		}
 		w.sent += m

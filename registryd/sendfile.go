@@ -10,6 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// senders bounds how many send from a file at one moment, of those that do not wait
+// for their clients. net/http has a buffer of 32 KiB for each that is at it, and of
+// thousands whom the end of a fill wakes, one that comes back from the system call
+// stands in line for a processor with it. So many make 2 MiB, and keep a disk busy.
+var senders = make(chan struct{}, 64)
+
 // sendNow sends what the socket takes of the next n bytes of f without waiting, by
 // sendfile(2), and returns how much that was. full says then that there is no room
 // for more; awaitRoom waits until there is.

@@ -20,8 +20,6 @@ var (
 	// What a digest names never changes, but who may have it does, so a cache
 	// between us and the client (a proxy on the host, if any) must not answer for us.
 	cacheControl = []string{"private, max-age=31536000, immutable"}
-	// A tag moves.
-	cacheNever = []string{"no-cache"}
 
 	sourceValues = map[string][]string{
 		SourceDisk: {SourceDisk}, SourceFill: {SourceFill}, SourceStore: {SourceStore}, SourceUpstream: {SourceUpstream},
@@ -46,16 +44,20 @@ func newContentHeaders(mediaType string, d manifest.Digest, size int64) *content
 	return c
 }
 
-// setContent sets what every answer with content has. The length is set by
-// whoever sends the body: a range has another one. Each header costs an answer
-// about 1% of a manifest's time, and up to eight a map of them is one piece of
-// memory.
+// setContent sets what every answer with content has. cache is its Cache-Control,
+// nil for a tag's: it moves, and without a word nobody may keep it, as it has no age
+// to guess from. The length is set by
+// whoever sends the body: a range has another one. Each header costs 3% of a
+// manifest's time (net/http copies and sorts them), and up to eight a map of them is
+// one piece of memory.
 func (w *response) setContent(c *contentHeaders, source string, cache []string) {
 	h := w.Header()
 	h["Content-Type"] = c.mediaType
 	h["Docker-Content-Digest"] = c.digest
 	h["Etag"] = c.etag
-	h["Cache-Control"] = cache
+	if cache != nil {
+		h["Cache-Control"] = cache
+	}
 	w.setSource(source)
 }
 

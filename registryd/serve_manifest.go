@@ -31,7 +31,7 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 	}
 	cache := cacheControl
 	if t.tag != "" {
-		cache = cacheNever
+		cache = nil
 	}
 	w.digest = m.Digest
 	w.setContent(c, a.Source, cache)

@@ -43,6 +43,7 @@ type conn struct {
 	// What follows belongs to the goroutine that answers.
 	patient bool // whoever calls ReadFrom waits for room himself
 	full    bool // there was none for all of what he had
+	sending sending
 	joining bool
 	held    *[joinLimit]byte // nil: nothing is held back until the body comes
 	head    []byte           // what is, in held
@@ -61,7 +62,9 @@ type deadline struct {
 
 func newConn(c net.Conn) *conn {
 	from, _ := c.(io.ReaderFrom)
-	return &conn{Conn: c, from: from, raw: rawOf(c), born: time.Now(), end: func() {}}
+	own := &conn{Conn: c, from: from, raw: rawOf(c), born: time.Now(), end: func() {}}
+	own.sending.init()
+	return own
 }
 
 // set notes a deadline. It returns what the connection below must be told now, if

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,9 @@ import (
 // senders bounds how many send from a file at one moment, of those that do not wait
 // for their clients. net/http has a buffer of 32 KiB for each that is at it, and of
 // thousands whom the end of a fill wakes, one that comes back from the system call
-// stands in line for a processor with it. So many make 2 MiB, and keep a disk busy.
-var senders = make(chan struct{}, 64)
+// stands in line for a processor with it. So many make 512 KiB, which is made anew with
+// each collection, and keep a disk busy.
+var senders = make(chan struct{}, 16)
 
 // sendNow sends what the socket takes of the next n bytes of f without waiting, by
 // sendfile(2), and returns how much that was. full says then that there is no room
@@ -25,58 +27,71 @@ var senders = make(chan struct{}, 64)
 // than the disk, that made 100 MiB of heap that nobody ever wrote a byte to, and a
 // collector that had nothing to collect and never rested.
 func (c *conn) sendNow(f *os.File, n int64) (sent int64, err error) {
-	in, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var errno error
-	send := func(from uintptr) {
-		err = c.raw.Write(func(to uintptr) bool {
-			for sent < n && errno == nil {
-				var m int
-				m, errno = unix.Sendfile(int(to), int(from), nil, int(n-sent))
-				switch {
-				case errno == unix.EINTR:
-					errno = nil
-				case errno == nil && m == 0:
-					errno = io.EOF
-				case m > 0:
-					sent += int64(m)
-				}
-			}
-			return true
-		})
-	}
-	if failed := in.Control(send); failed != nil {
-		return sent, failed
-	}
-	c.full = errno == unix.EAGAIN
+	s := &c.sending
+	s.from, s.left, s.sent, s.err = int(f.Fd()), n, 0, nil
+	err = c.raw.Write(s.step)
+	runtime.KeepAlive(f) // and with it the descriptor
+	c.full = s.err == unix.EAGAIN
 	switch {
 	case err != nil:
-		return sent, err
-	case errno == nil, errno == io.EOF, errno == unix.EAGAIN:
-		return sent, nil
+		return s.sent, err
+	case s.err == nil, s.err == io.EOF, s.err == unix.EAGAIN:
+		return s.sent, nil
 	}
-	return sent, &net.OpError{Op: "readfrom", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("sendfile", errno)}
+	return s.sent, &net.OpError{Op: "readfrom", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("sendfile", s.err)}
+}
+
+// A sending is what sendNow and awaitRoom do with the descriptor. It belongs to the
+// connection, with the functions made once: garbage in each step would have the
+// collector look through thousands of stacks for it.
+type sending struct {
+	from       int
+	left, sent int64
+	err        error
+	step       func(to uintptr) bool
+
+	asked bool
+	poll  [1]unix.PollFd
+	room  func(fd uintptr) bool
+}
+
+func (s *sending) init() {
+	s.step = func(to uintptr) bool {
+		for s.left > 0 && s.err == nil {
+			m, err := unix.Sendfile(int(to), s.from, nil, int(s.left))
+			switch {
+			case err == unix.EINTR:
+			case err != nil:
+				s.err = err
+			case m == 0:
+				s.err = io.EOF
+			default:
+				s.sent += int64(m)
+				s.left -= int64(m)
+			}
+		}
+		return true
+	}
+	s.room = func(fd uintptr) bool {
+		if s.asked {
+			return true // the poller says so
+		}
+		// Room that there has been since before this call the poller does not tell of.
+		s.asked = true
+		s.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+		var n int
+		n, s.err = unix.Poll(s.poll[:], 0)
+		return n > 0 || s.err != nil && s.err != unix.EINTR
+	}
 }
 
 // awaitRoom waits until the socket takes more, or its write deadline has passed.
 func (c *conn) awaitRoom() error {
-	asked := false
-	var errno error
-	err := c.raw.Write(func(fd uintptr) bool {
-		if asked {
-			return true // the poller says so
-		}
-		// Room that there has been since before this call the poller does not tell of.
-		asked = true
-		now := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		var n int
-		n, errno = unix.Poll(now, 0)
-		return n > 0 || errno != nil && errno != unix.EINTR
-	})
-	if errno != nil && errno != unix.EINTR {
-		err = errors.Join(err, os.NewSyscallError("poll", errno))
+	s := &c.sending
+	s.asked, s.err = false, nil
+	err := c.raw.Write(s.room)
+	if s.err != nil && s.err != unix.EINTR {
+		err = errors.Join(err, os.NewSyscallError("poll", s.err))
 	}
 	return err
 }

@@ -2,10 +2,13 @@ package loadtest
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"hostlocal/loadtest/nearest"
 )
 
 // What a scenario may ask for at the most. A scenario is written by the person who
@@ -194,7 +197,7 @@ func among(p *problems, key, word string, words []string) {
 	for _, w := range words {
 		set[w] = true
 	}
-	if w := nearest(word, set); w != "" {
+	if w := nearest.Word(word, slices.Sorted(maps.Keys(set))); w != "" {
 		p.add(key, "%q is not known; did you mean %q?", word, w)
 		return
 	}

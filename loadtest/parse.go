@@ -14,6 +14,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"hostlocal/loadtest/nearest"
 )
 
 // maxFile bounds a scenario's file, in bytes. The longest of ours is a fiftieth.
@@ -89,7 +91,7 @@ func (r reader) keys(path string, n ast.Node, v reflect.Value) {
 		f, ok := fields[key.Value]
 		if !ok {
 			hint := "; here stand " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
-			if w := nearest(key.Value, fields); w != "" {
+			if w := nearest.Word(key.Value, slices.Sorted(maps.Keys(fields))); w != "" {
 				hint = fmt.Sprintf("; did you mean %q?", join(path, w))
 			}
 			r.at(at, "unknown key %q%s", name, hint)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -81,36 +80,3 @@ func (p *problems) Error() string {
 
 // Unwrap implements the interface of errors.Is.
 func (p *problems) Unwrap() error { return ErrScenario }
-
-// nearest returns the word that key was probably meant to be, or "". Three letters
-// away it is another word; so is one of which no more than the length is right.
-func nearest[V any](key string, words map[string]V) string {
-	best, at := "", min(3, len(key))
-	for _, w := range slices.Sorted(maps.Keys(words)) {
-		if d := distance(key, w); d < at {
-			best, at = w, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters must be put in, taken out or changed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

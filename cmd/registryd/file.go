@@ -10,6 +10,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"hostlocal/loadtest/nearest"
 )
 
 // maxFile bounds a configuration file, in bytes. The longest sensible one, with
@@ -169,7 +171,7 @@ func (r reader) unknown(fields []field, path, key string, others []string, line 
 		words = append(words, f.key)
 	}
 	hint := "; see the configuration reference in README.md"
-	if w := nearest(key, words); w != "" {
+	if w := nearest.Word(key, words); w != "" {
 		hint = fmt.Sprintf("; did you mean %q?", path+w)
 	}
 	r.add(at(line), "unknown key %q%s", path+key, hint)

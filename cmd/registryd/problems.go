@@ -41,36 +41,3 @@ func (p *problems) Error() string {
 	}
 	return fmt.Sprintf("%s has %s:\n  %s", of, n, strings.Join(p.list, "\n  "))
 }
-
-// nearest returns the word that key was probably meant to be, or "". More than
-// two wrong letters are another word, not a slip.
-func nearest(key string, words []string) string {
-	best, at := "", 3
-	for _, w := range words {
-		if d := distance(key, w); d < at {
-			best, at = w, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters must be put in, taken out or changed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -49,7 +49,7 @@ type connections struct {
 	draining bool
 	empty    chan struct{} // closed when draining and serving is 0
 	sweeping *time.Timer   // nil before the first connection
-	swept    []*conn       // room of the sweep, which has it to itself
+	swept    []*conn       // room for a sweep; nil while one has it
 	busy     []*conn       // likewise
 }
 

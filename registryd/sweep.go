@@ -36,6 +36,7 @@ func (cs *connections) sweep() {
 	now := time.Now()
 	cs.mu.Lock()
 	all, busy := cs.swept[:0], cs.busy[:0]
+	cs.swept, cs.busy = nil, nil // a sweep that takes long may meet the next one
 	for c := range cs.open {
 		all = append(all, c)
 		if c.answering {

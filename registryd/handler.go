@@ -31,12 +31,23 @@ var _ hold = (*blobcache.Blob)(nil)
 // A contents is what the API has to offer. It is Registry, method by method, but
 // for the type of a blob: the tests put faults between.
 type contents interface {
+	reading
+	writing
+}
+
+// reading is what pulls need.
+type reading interface {
 	Resolve(ctx context.Context, path, ns string) (Repository, error)
 	Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error)
 	Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error)
 	StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error)
 	Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error)
 	Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error)
+}
+
+// writing is what pushes and deletes need beyond that.
+type writing interface {
+	ResolvePush(path, ns string) (Repository, error)
 }
 
 // registryContents is a Registry as contents.
@@ -59,16 +70,18 @@ type HandlerOptions struct {
 	Names []string
 	// Stall is how long a client may take none of its answer; 0: StallLimit.
 	Stall time.Duration
+	// Push says whose pushes and deletes are taken.
+	Push Push
 }
 
-// A Handler is the distribution API over a Registry: the part of the OCI
-// distribution specification that reads. It is an http.Handler and starts no
-// goroutines.
+// A Handler is the distribution API over a Registry. It is an http.Handler and
+// starts no goroutines.
 type Handler struct {
 	contents contents
 	metrics  *Metrics
 	access   *slog.Logger
 	stall    time.Duration
+	push     Push
 	pages    pages
 
 	manifests, blobs headerCache
@@ -81,7 +94,7 @@ func NewHandler(g *Registry, o HandlerOptions) *Handler {
 }
 
 func newHandler(c contents, o HandlerOptions) *Handler {
-	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, pages: newPages(o.Names), manifests: newHeaderCache(), blobs: newHeaderCache()}
+	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, push: o.Push, pages: newPages(o.Names), manifests: newHeaderCache(), blobs: newHeaderCache()}
 	if h.metrics == nil {
 		h.metrics = NewMetrics(nil)
 	}
@@ -96,10 +109,9 @@ func newHandler(c contents, o HandlerOptions) *Handler {
 // are returned: an error of this type takes as much of the stack as a request
 // does.
 var (
-	errPage      error = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
-	errReadOnly  error = errcode.ErrorCodeUnsupported.WithMessage("this registry is read-only: push to the upstream or to the bucket's own registry")
-	errNothing   error = errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
-	errNoUploads error = errcode.ErrorCodeBlobUploadUnknown.WithMessage("this registry takes no uploads")
+	errPage    error = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
+	errMethod  error = errcode.ErrorCodeUnsupported.WithMessage("this method does nothing here")
+	errNothing error = errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
 	// The specification's way to say "use the tag schema instead".
 	errNoReferrers error = errcode.ErrorCodeNameUnknown.WithMessage("referrers are not listed here: look for the tag <algorithm>-<hex>")
 )
@@ -112,23 +124,28 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.conn, _ = r.Context().Value(connKey{}).(*conn)
 	t, err := parseTarget(r.URL.Path, r.URL.RawPath)
 	defer h.done(w, r, t) // runs for a broken connection too
-	if r.Body != nil && r.Body != http.NoBody {
-		refuseBody(w, r)
-	}
 	switch {
 	case h.pages.sent(r):
 		err = errPage
 	case err != nil:
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		if hasBody(r) {
+			refuseBody(w, r)
+		}
 		err = h.read(w, r, t)
 	default:
-		w.Header().Set("Allow", "GET, HEAD")
-		err = errReadOnly
+		err = h.write(w, r, t)
 	}
 	if err != nil {
+		if hasBody(r) {
+			refuseBody(w, r)
+		}
 		h.fail(w, r, t.route, err)
 	}
 }
+
+// hasBody reports whether something follows the headers of a request.
+func hasBody(r *http.Request) bool { return r.Body != nil && r.Body != http.NoBody }
 
 // done counts and logs the request, and gives w back.
 func (h *Handler) done(w *response, r *http.Request, t target) {
@@ -143,8 +160,8 @@ func (h *Handler) done(w *response, r *http.Request, t target) {
 // request, and would wait for it for ever.
 const bodyLimit = 2 * time.Second
 
-// refuseBody ends the connection after this answer: nothing that is served here
-// takes a body.
+// refuseBody ends the connection after this answer, for what is left of a body that
+// nobody is going to read.
 func refuseBody(w *response, r *http.Request) {
 	w.Header().Set("Connection", "close")
 	if d, ok := w.ResponseWriter.(interface{ SetReadDeadline(time.Time) error }); ok {
@@ -159,8 +176,6 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 		return writeJSON(w, SourceDisk, struct{}{})
 	case routeOther:
 		return errNothing
-	case routeUpload:
-		return errNoUploads
 	case routeReferrers:
 		return errNoReferrers
 	}
@@ -180,6 +195,8 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 		return h.manifest(w, r, t, repo)
 	case routeBlob:
 		return h.blob(w, r, t, repo)
+	case routeUpload:
+		return h.uploadStatus(w, r, t, repo)
 	}
 	return h.tags(w, r, t, ns, repo)
 }

@@ -95,6 +95,16 @@ func parseEndpoint(p string) (target, error) {
 	return t, err
 }
 
+// uploadID is the id in the path of an upload, as it was sent; empty in the one where
+// uploads begin. (A field of target would be on the stack of every answer.)
+func uploadID(path string) string {
+	head, id := cutLast(path)
+	if _, endpoint := cutLast(head); endpoint != "uploads" {
+		return "" // ".../blobs/uploads", without a slash
+	}
+	return id
+}
+
 // cutLast splits at the last slash.
 func cutLast(s string) (before, after string) {
 	i := strings.LastIndexByte(s, '/')

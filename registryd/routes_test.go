@@ -12,6 +12,16 @@ import (
 
 var someDigest = manifest.DigestOf([]byte("some"))
 
+func TestUploadsHaveTheirIDInThePath(t *testing.T) {
+	for path, want := range map[string]string{
+		"/v2/a/blobs/uploads/": "", "/v2/a/blobs/uploads": "", "/v2/a/blobs/uploads/x": "x", "/v2/uploads/uploads/blobs/uploads": "",
+	} {
+		if id := uploadID(path); id != want {
+			t.Errorf("%s: %q, want %q", path, id, want)
+		}
+	}
+}
+
 func TestPathsMeanEndpoints(t *testing.T) {
 	d := someDigest.String()
 	for _, c := range []struct {

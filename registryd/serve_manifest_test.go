@@ -67,12 +67,12 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func TestPushesAreRefused(t *testing.T) {
+func TestPushesAreRefusedUnlessAllowed(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	for _, c := range [][2]string{
 		{"POST", "/v2/a/b/blobs/uploads/"}, {"PATCH", "/v2/a/b/blobs/uploads/x"}, {"PUT", "/v2/a/b/manifests/t"}, {"DELETE", "/v2/a/b/blobs/" + someDigest.String()},
 	} {
-		h.wantError(h.do(c[0], c[1]), 405, "UNSUPPORTED")
+		h.wantError(h.do(c[0], c[1]), 403, "DENIED")
 	}
 }
 

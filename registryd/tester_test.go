@@ -59,6 +59,8 @@ func leftover(limit time.Duration) string {
 
 // fakeContents is a registry of one's own making.
 type fakeContents struct {
+	writing // of the tests that push: nobody else calls it
+
 	mu        sync.Mutex
 	manifests map[string]Answer // by "name:tag" and "name@digest"
 	blobs     map[manifest.Digest]func(off int64) (hold, error)

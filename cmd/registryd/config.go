@@ -17,6 +17,7 @@ type config struct {
 	store         storeConfig
 	upstreams     []upstreamConfig // in the order of the file
 	defaultName   string           // the upstream of bare names; "" for none
+	push          string           // who may push and delete: "loopback" or "off"
 
 	origin map[string]string // key -> where its value was said, for those that were
 }
@@ -79,6 +80,7 @@ func (c *config) fields() []field {
 		{key: "store.s3.client", value: oneOf{&c.store.s3.client, []string{"aws", "minio"}}},
 		{key: "store.s3.path_style", value: truth{&c.store.s3.pathStyle}},
 		{key: "default_upstream", value: word{&c.defaultName}},
+		{key: "push", value: oneOf{&c.push, []string{"off", "loopback"}}},
 	}
 }
 

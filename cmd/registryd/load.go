@@ -45,6 +45,12 @@ func (c *config) complete() {
 	if !c.said("store.mirror") { // a bucket that was asked for is there to be shared
 		c.store.mirror = c.said("store.url")
 	}
+	if !c.said("push") { // what others read too changes only where that was meant
+		c.push = "loopback"
+		if c.said("store.url") {
+			c.push = "off"
+		}
+	}
 	if !c.said("default_upstream") && c.upstream(dockerHub) == nil {
 		c.defaultName = "" // the file's upstreams left it out: a bare name is then only ever own
 	}

@@ -104,7 +104,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		w.later(closeLog)
 	}
 	return &daemon{
-		registry: registryd.NewServer(registryd.NewHandler(g, registryd.HandlerOptions{Metrics: w.metrics, Access: access, Names: w.names}), w.log),
+		registry: registryd.NewServer(registryd.NewHandler(g, registryd.HandlerOptions{Metrics: w.metrics, Access: access, Names: w.names, Push: w.pushes()}), w.log),
 		admin: registryd.NewServer(registryd.NewAdmin(g, registryd.AdminOptions{
 			Metrics: w.metrics,
 			Names:   w.names,
@@ -218,4 +218,12 @@ func (c *config) policies() (rules []registryd.TagRule) {
 		}
 	}
 	return rules
+}
+
+// pushes says whose pushes are taken.
+func (c *config) pushes() registryd.Push {
+	if c.push == "loopback" {
+		return registryd.PushLoopback
+	}
+	return registryd.PushNobody
 }

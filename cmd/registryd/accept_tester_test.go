@@ -32,6 +32,7 @@ type host struct {
 	dir    string // of the cache
 	size   string // of the cache, as the configuration says it
 	cfg    string // the configuration's file
+	push   string // who may push
 	log    *recorder
 	stop   func() // of the daemon that runs
 
@@ -42,7 +43,7 @@ type host struct {
 // says otherwise, a folder as its bucket.
 func newHost(t testing.TB, options ...func(*host)) *host {
 	t.Helper()
-	h := &host{TB: t, up: &origin{hubtest.New(t)}, dir: filepath.Join(t.TempDir(), "cache"), size: "1GiB"}
+	h := &host{TB: t, up: &origin{hubtest.New(t)}, dir: filepath.Join(t.TempDir(), "cache"), size: "1GiB", push: "off"}
 	for _, o := range options {
 		o(h)
 	}
@@ -59,7 +60,7 @@ func newHost(t testing.TB, options ...func(*host)) *host {
 // bucket and upstream.
 func (h *host) neighbour() *host {
 	h.Helper()
-	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache"), size: h.size}
+	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache"), size: h.size, push: h.push}
 	n.configure()
 	n.start()
 	h.Cleanup(func() { n.stop() })
@@ -68,6 +69,9 @@ func (h *host) neighbour() *host {
 
 // onFolder gives the host a folder for a bucket.
 func onFolder(h *host) { h.bucket = folderBucket{filepath.Join(h.TempDir(), "store")} }
+
+// mayPush has the host take pushes.
+func mayPush(h *host) { h.push = "loopback" }
 
 // onS3 gives the host a bucket behind a fake S3, by that SDK.
 func onS3(sdk string) func(*host) {
@@ -92,11 +96,12 @@ func (h *host) configure() {
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 cache: {dir: %q, size: %s, keep_free: 0}
+push: %s
 store:
 %s
 upstreams:
   docker.io: {url: %q}
-`, h.dir, h.size, h.bucket.config(), h.up.URL)
+`, h.dir, h.size, h.push, h.bucket.config(), h.up.URL)
 	if err := os.WriteFile(h.cfg, []byte(text), 0o600); err != nil {
 		h.Fatal(err)
 	}

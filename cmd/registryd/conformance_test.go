@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/xml"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hostlocal/cmd/testdeps/need"
+)
+
+// conformant is what the specification's own tests are asked to test: its coming
+// version with all that it lets a registry leave out. Sparse images are the
+// exception: one whose layers are missing is refused here, which is what a registry
+// is for.
+var conformant = []string{"OCI_VERSION=dev", "OCI_DATA_SPARSE=false", "OCI_TLS=disabled", "OCI_LOG=error"}
+
+// leastChecks is how many checks there have to be, so that a run which found nothing
+// to check does not pass.
+const leastChecks = 990
+
+// TestConformsToTheSpecification runs the distribution specification's conformance
+// tests against the daemon: nothing may fail, nothing may be left out.
+func TestConformsToTheSpecification(t *testing.T) {
+	suite := need.Binary(t, "conformance")
+	for _, b := range buckets {
+		t.Run(b.name, func(t *testing.T) {
+			h := newHost(t, b.on, mayPush)
+			results := t.TempDir()
+			cmd := exec.Command(suite)
+			cmd.Env = append(append(os.Environ(), conformant...), "OCI_RESULTS_DIR="+results, "OCI_REGISTRY="+strings.TrimPrefix(h.url, "http://"))
+			out, failed := cmd.CombinedOutput()
+			var report struct {
+				Suite struct {
+					Tests    int `xml:"tests,attr"`
+					Failures int `xml:"failures,attr"`
+					Skipped  int `xml:"skipped,attr"`
+					Cases    []struct {
+						Name   string `xml:"name,attr"`
+						Status string `xml:"status,attr"`
+						Said   string `xml:"system-err"`
+					} `xml:"testcase"`
+				} `xml:"testsuite"`
+			}
+			body, err := os.ReadFile(filepath.Join(results, "junit.xml"))
+			if err == nil {
+				err = xml.Unmarshal(body, &report)
+			}
+			if err != nil {
+				t.Fatalf("%v; it said\n%s", err, out)
+			}
+			s := report.Suite
+			t.Logf("%d checks, %d failed, %d left out", s.Tests, s.Failures, s.Skipped)
+			for _, c := range s.Cases {
+				if c.Status != "passed" {
+					t.Errorf("%s: %s\n%s", c.Name, c.Status, c.Said)
+				}
+			}
+			if failed != nil || s.Failures > 0 || s.Skipped > 0 || s.Tests < leastChecks {
+				t.Errorf("%d of %d checks failed and %d were left out: %v", s.Failures, s.Tests, s.Skipped, failed)
+			}
+		})
+	}
+}

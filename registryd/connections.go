@@ -47,7 +47,8 @@ type connections struct {
 	queue    conn // the ring's root: next is the longest waiting
 	serving  int  // goroutines of the server that have a connection
 	draining bool
-	empty    chan struct{} // closed when draining and serving is 0
+	empty    chan struct{} // closed when draining and serving is 0, for the first time
+	emptied  bool          // it is closed
 	sweeping *time.Timer   // nil before the first connection
 	swept    []*conn       // room for a sweep; nil while one has it
 	busy     []*conn       // likewise
@@ -90,9 +91,8 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
 		c.stopWaiting()
 		c.end()
 		delete(cs.open, c)
-		if cs.serving--; cs.serving == 0 && cs.draining {
-			close(cs.empty)
-		}
+		cs.serving--
+		cs.endIfEmpty()
 	}
 	if head := cs.queue.next; head != &cs.queue && (cs.draining || len(cs.open) > cs.limit) {
 		head.stopWaiting()
@@ -119,11 +119,19 @@ func (c *conn) stopWaiting() {
 	c.prev, c.next = nil, nil
 }
 
+// endIfEmpty says that the last connection has ended. A listener may accept one more
+// until it is closed, and that one ends, too. The caller holds mu.
+func (cs *connections) endIfEmpty() {
+	if cs.draining && cs.serving == 0 && !cs.emptied {
+		cs.emptied = true
+		close(cs.empty)
+	}
+}
+
 // drain closes all connections that wait, now and from now on, and returns a
 // channel that is closed when none is left.
 func (cs *connections) drain() <-chan struct{} {
 	cs.mu.Lock()
-	first := !cs.draining
 	cs.draining = true
 	var waiting []*conn
 	for c := cs.queue.next; c != &cs.queue; c = cs.queue.next {
@@ -131,9 +139,7 @@ func (cs *connections) drain() <-chan struct{} {
 		delete(cs.open, c)
 		waiting = append(waiting, c)
 	}
-	if first && cs.serving == 0 {
-		close(cs.empty)
-	}
+	cs.endIfEmpty()
 	cs.mu.Unlock()
 	for _, c := range waiting {
 		c.Close()

@@ -224,6 +224,18 @@ func TestShutdownEndsIdleAtOnceAndLetsAnswersEnd(t *testing.T) {
 	}
 }
 
+// A listener may accept one more before it is closed.
+func TestConnectionThatComesAfterTheLastOneEndsToo(t *testing.T) {
+	c, _ := pair(t)
+	cs := newConnections(10)
+	<-cs.drain()
+	if victim := cs.change(c, http.StateNew); victim != c {
+		t.Errorf("to be closed: %v", victim)
+	}
+	cs.change(c, http.StateClosed)
+	<-cs.drain()
+}
+
 func TestShutdownBreaksOffWhatDoesNotEnd(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	digest := h.fill(&fillHold{body: pattern(1000), size: 1000, gate: make(chan struct{})})

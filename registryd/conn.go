@@ -36,6 +36,7 @@ type conn struct {
 
 	prev, next *conn // guarded by connections.mu; next is nil outside the queue
 	answering  bool  // likewise: the last sweep found it so
+	heard      bool  // likewise: it has brought a request
 
 	mu          sync.Mutex // guards the deadlines; held over no I/O
 	read, write deadline

@@ -87,14 +87,16 @@ func openLedger(dir string, budget, keepFree int64) *ledger {
 	if err == nil {
 		l.mark, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 	}
+	inUse := l.statfs()
 	if err != nil || l.mark < 0 {
 		l.mark = 0
-		if _, err := os.Stat(filepath.Join(dir, "blobs")); err == nil {
-			l.mark = budget // files of which nobody knows how many
+		if _, err := os.Stat(filepath.Join(dir, blobsDir)); err == nil {
+			// Files of which nobody knows how many: of a folder that was copied here,
+			// say. They are all that its file system has at the most.
+			l.mark = min(budget, inUse)
 		}
 	}
 	l.used = l.mark
-	l.statfs()
 	return l
 }
 
@@ -316,14 +318,16 @@ func (l *ledger) look() {
 	l.statfs()
 }
 
-func (l *ledger) statfs() {
+// statfs notes the file system's free bytes, and returns those in use.
+func (l *ledger) statfs() (inUse int64) {
 	var st unix.Statfs_t
 	if unix.Statfs(l.dir, &st) != nil {
-		return // the folder is gone: whoever writes next finds out
+		return l.budget // the folder is gone: whoever writes next finds out
 	}
 	l.mu.Lock()
 	l.free, l.freeAt = int64(st.Bavail)*st.Bsize, time.Now()
 	l.mu.Unlock()
+	return int64(st.Blocks-st.Bfree) * st.Bsize
 }
 
 func (l *ledger) sums() (used, fixed, promised int64) {

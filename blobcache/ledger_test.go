@@ -82,3 +82,40 @@ func TestMarkCoversWhatIsTaken(t *testing.T) {
 	}
 	h.ledger.settle(100*n, 0)
 }
+
+// TestFolderWithoutAMarkHasRoomBeforeItIsScanned: a folder that was copied here takes no
+// more than its file system has in use. Were it taken for full, what is pulled until
+// the scan is done would pass through, or push out what the scan has found.
+func TestFolderWithoutAMarkHasRoomBeforeItIsScanned(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, blobsDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := openLedger(dir, 1<<50, 0) // and no scan
+	l.evict = func() (int64, bool) {
+		t.Error("room was made")
+		return 0, false
+	}
+	if err := l.promise(mib, 0); err != nil {
+		t.Error(err)
+	}
+	if err := l.take(mib, mib); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFolderWithoutAMarkIsTakenForFull where it may be: on a file system that has as
+// much in use as the budget.
+func TestFolderWithoutAMarkIsTakenForFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, blobsDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	inUse := openLedger(dir, 1<<50, 0).start()
+	if inUse < mib {
+		t.Skipf("%d bytes are in use where the tests' files are", inUse)
+	}
+	if l := openLedger(dir, mib, 0); l.start() != mib {
+		t.Errorf("of a budget of %d bytes %d are in use", mib, l.start())
+	}
+}

@@ -59,6 +59,7 @@ type Measurement struct {
 	CPU       time.Duration            `json:"cpu"`        // user and system time of the contender's processes in the round
 	Failures  []Failures               `json:"failures"`
 	HeldBack  string                   `json:"held_back,omitempty"` // what besides the target bounded the load: the tool, descriptors, others on the machine
+	Cold      string                   `json:"cold,omitempty"`      // where it should have been warm and was not: what warming it still cost
 	Profiles  []string                 `json:"profiles,omitempty"`  // files written by --pprof
 }
 

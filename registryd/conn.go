@@ -24,9 +24,9 @@ import (
 // ahead for it during each request, which costs a system call and a hand-over, and
 // of a client that is slow some 5 KiB.
 //
-// The header and a body from memory leave in one system call. net/http buffers
-// 4 KiB: of 64 KiB it would send the first 4, which wakes the client for little,
-// and then the rest.
+// The header and a body from memory leave in one system call, and the header and a
+// file in one packet. net/http buffers 4 KiB: of 64 KiB it would send the first 4,
+// which wakes the client for little, and then the rest.
 type conn struct {
 	net.Conn
 	from io.ReaderFrom   // Conn, if it can: it sends files
@@ -36,6 +36,7 @@ type conn struct {
 
 	prev, next *conn // guarded by connections.mu; next is nil outside the queue
 	answering  bool  // likewise: the last sweep found it so
+	heard      bool  // likewise: it has brought a request
 
 	mu          sync.Mutex // guards the deadlines; held over no I/O
 	read, write deadline
@@ -148,15 +149,16 @@ var copies = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // one and the connection is TCP. If patient is set it sends of a limited file only
 // what there is room for.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if err := c.endJoin(); err != nil {
-		return 0, err
-	}
 	if limited, ok := r.(*io.LimitedReader); ok && c.patient {
 		if f, ok := limited.R.(*os.File); ok {
+			c.joining = false
 			n, err := c.sendNow(f, limited.N)
 			limited.N -= n
 			return n, err
 		}
+	}
+	if err := c.endJoin(); err != nil {
+		return 0, err
 	}
 	if c.from != nil {
 		return c.from.ReadFrom(r)

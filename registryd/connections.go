@@ -41,16 +41,18 @@ func connectionLimit() int {
 //
 // It is told by http.Server.ConnState.
 type connections struct {
-	mu       sync.Mutex // guards all below; nothing is closed under it
-	limit    int
-	open     map[*conn]struct{}
-	queue    conn // the ring's root: next is the longest waiting
-	serving  int  // goroutines of the server that have a connection
-	draining bool
-	empty    chan struct{} // closed when draining and serving is 0
-	sweeping *time.Timer   // nil before the first connection
-	swept    []*conn       // room for a sweep; nil while one has it
-	busy     []*conn       // likewise
+	mu         sync.Mutex // guards all below; nothing is closed under it
+	limit      int
+	turnedAway func() // told of each client that was closed before it was heard; nil: nobody
+	open       map[*conn]struct{}
+	queue      conn // the ring's root: next is the longest waiting
+	serving    int  // goroutines of the server that have a connection
+	draining   bool
+	empty      chan struct{} // closed when draining and serving is 0, for the first time
+	emptied    bool          // it is closed
+	sweeping   *time.Timer   // nil before the first connection
+	swept      []*conn       // room for a sweep; nil while one has it
+	busy       []*conn       // likewise
 }
 
 func newConnections(limit int) *connections {
@@ -62,13 +64,20 @@ func newConnections(limit int) *connections {
 // changed is the server's ConnState. net/http calls a connection active once its
 // headers are complete, so one with half a request waits, too.
 func (cs *connections) changed(c net.Conn, state http.ConnState) {
-	if victim := cs.change(c.(*conn), state); victim != nil {
-		victim.Close() // its goroutine notices, and reports it closed
+	victim, unheard := cs.change(c.(*conn), state)
+	if victim == nil {
+		return
+	}
+	victim.Close() // its goroutine notices, and reports it closed
+	if unheard && cs.turnedAway != nil {
+		cs.turnedAway()
 	}
 }
 
-// change returns the connection that has to be closed for it, if any.
-func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
+// change returns the connection that has to be closed for it, if any, and whether
+// that is one above the limit which has not been asked anything yet: there its client
+// sees an error, where it takes another connection in place of an idle one.
+func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn, unheard bool) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	switch state {
@@ -80,8 +89,9 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
 		cs.open[c] = struct{}{}
 		cs.wait(c)
 	case http.StateActive:
+		c.heard = true
 		c.stopWaiting()
-		return nil
+		return nil, false
 	case http.StateIdle:
 		if _, open := cs.open[c]; open {
 			cs.wait(c)
@@ -90,16 +100,15 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn) {
 		c.stopWaiting()
 		c.end()
 		delete(cs.open, c)
-		if cs.serving--; cs.serving == 0 && cs.draining {
-			close(cs.empty)
-		}
+		cs.serving--
+		cs.endIfEmpty()
 	}
 	if head := cs.queue.next; head != &cs.queue && (cs.draining || len(cs.open) > cs.limit) {
 		head.stopWaiting()
 		delete(cs.open, head)
-		return head
+		return head, !head.heard && !cs.draining
 	}
-	return nil
+	return nil, false
 }
 
 // wait puts c at the end of the queue.
@@ -119,11 +128,19 @@ func (c *conn) stopWaiting() {
 	c.prev, c.next = nil, nil
 }
 
+// endIfEmpty says that the last connection has ended. A listener may accept one more
+// until it is closed, and that one ends, too. The caller holds mu.
+func (cs *connections) endIfEmpty() {
+	if cs.draining && cs.serving == 0 && !cs.emptied {
+		cs.emptied = true
+		close(cs.empty)
+	}
+}
+
 // drain closes all connections that wait, now and from now on, and returns a
 // channel that is closed when none is left.
 func (cs *connections) drain() <-chan struct{} {
 	cs.mu.Lock()
-	first := !cs.draining
 	cs.draining = true
 	var waiting []*conn
 	for c := cs.queue.next; c != &cs.queue; c = cs.queue.next {
@@ -131,9 +148,7 @@ func (cs *connections) drain() <-chan struct{} {
 		delete(cs.open, c)
 		waiting = append(waiting, c)
 	}
-	if first && cs.serving == 0 {
-		close(cs.empty)
-	}
+	cs.endIfEmpty()
 	cs.mu.Unlock()
 	for _, c := range waiting {
 		c.Close()

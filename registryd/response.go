@@ -155,6 +155,23 @@ func (w *response) sendFile(f *os.File, size int64) {
 	w.whole.R = nil
 }
 
+// flushHead has the header leave with the file that comes next. Left to itself net/http
+// would read the beginning of the file to guess what it is, which is said already,
+// and send it with the header: a system call more, and a packet that wakes the
+// client for half a KiB.
+func (w *response) flushHead() {
+	w.begin()
+	w.renew()
+	w.conn.join()
+	w.flusher.Flush()
+}
+
+// endPatience leaves nothing waiting for a file that does not come.
+func (w *response) endPatience() {
+	w.conn.patient = false
+	w.conn.endJoin()
+}
+
 // ReadFrom sends what src has, in steps.
 func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	r, limit := src, int64(-1)
@@ -166,10 +183,13 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	// A file is sent as there is room for it: the wait is here, and not within
 	// net/http.
 	_, file := r.(*os.File)
-	patient := file && limited && w.conn != nil && w.from != nil
+	patient := file && limited && w.conn != nil && w.from != nil && w.flusher != nil
 	if patient {
 		w.conn.patient = true
-		defer func() { w.conn.patient = false }()
+		defer w.endPatience()
+		if w.sent == 0 && limit > 0 {
+			w.flushHead()
+		}
 	}
 	for limit != total {
 		w.begin()

@@ -20,7 +20,8 @@ var senders = make(chan struct{}, 16)
 
 // sendNow sends what the socket takes of the next n bytes of f without waiting, by
 // sendfile(2), and returns how much that was. full says then that there is no room
-// for more; awaitRoom waits until there is.
+// for more; awaitRoom waits until there is. A header that waits for the body leaves
+// before it, with MSG_MORE: a packet of its own would wake the client for nothing.
 //
 // net's own ReadFrom would wait within, and net/http holds a buffer of 32 KiB
 // around that: of a thousand clients with four connections each, which are slower
@@ -29,9 +30,16 @@ var senders = make(chan struct{}, 16)
 func (c *conn) sendNow(f *os.File, n int64) (sent int64, err error) {
 	s := &c.sending
 	s.from, s.left, s.sent, s.err = int(f.Fd()), n, 0, nil
+	s.head, s.more = c.head, false
 	err = c.raw.Write(s.step)
 	runtime.KeepAlive(f) // and with it the descriptor
 	c.full = s.err == unix.EAGAIN
+	if c.head != nil {
+		if c.head = s.head; len(c.head) == 0 {
+			c.dropHead()
+		}
+		s.head = nil
+	}
 	switch {
 	case err != nil:
 		return s.sent, err
@@ -46,7 +54,9 @@ func (c *conn) sendNow(f *os.File, n int64) (sent int64, err error) {
 // collector look through thousands of stacks for it.
 type sending struct {
 	from       int
-	left, sent int64
+	left, sent int64  // of the file
+	head       []byte // what goes before it
+	more       bool   // the kernel has some of head, and keeps it for what follows
 	err        error
 	step       func(to uintptr) bool
 
@@ -57,6 +67,7 @@ type sending struct {
 
 func (s *sending) init() {
 	s.step = func(to uintptr) bool {
+		s.sendHead(int(to))
 		for s.left > 0 && s.err == nil {
 			m, err := unix.Sendfile(int(to), s.from, nil, int(s.left))
 			switch {
@@ -70,6 +81,13 @@ func (s *sending) init() {
 				s.left -= int64(m)
 			}
 		}
+		if s.more && s.sent == 0 {
+			// Nothing has followed, of a file that has become shorter, say: what the
+			// kernel keeps would leave only after 200 ms. Asking again for what is set
+			// on every connection, that it does not wait, is how to say "now". A unix
+			// socket keeps nothing, and says that it has no such option.
+			_ = unix.SetsockoptInt(int(to), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		}
 		return true
 	}
 	s.room = func(fd uintptr) bool {
@@ -82,6 +100,20 @@ func (s *sending) init() {
 		var n int
 		n, s.err = unix.Poll(s.poll[:], 0)
 		return n > 0 || s.err != nil && s.err != unix.EINTR
+	}
+}
+
+// sendHead sends what goes before the file, as far as there is room.
+func (s *sending) sendHead(to int) {
+	for len(s.head) > 0 && s.err == nil {
+		m, err := unix.SendmsgN(to, s.head, nil, nil, unix.MSG_MORE)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			s.err = err
+		default:
+			s.head, s.more = s.head[m:], true
+		}
 	}
 }
 

@@ -34,7 +34,8 @@ type Server struct {
 
 // NewServer returns a server for h that says what goes wrong to log.
 func NewServer(h http.Handler, log *slog.Logger) *Server {
-	s := &Server{conns: newConnections(connectionLimit())}
+	limit := connectionLimit()
+	s := &Server{conns: newConnections(limit)}
 	s.http = http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerLimit,
@@ -48,6 +49,10 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 		ConnContext:    withConn,
 		// OPTIONS * is a method that we do not have, like any other.
 		DisableGeneralOptionsHandler: true,
+	}
+	s.conns.turnedAway = func() {
+		s.http.ErrorLog.Printf("more than %d connections at once: clients are turned away before they are heard; have fewer of them pull at once, or, below %d, raise the limit on open files (LimitNOFILE=, ulimit -n) to %d",
+			limit, maxConnections, 2*maxConnections+spareFiles)
 	}
 	return s
 }

@@ -224,6 +224,47 @@ func TestShutdownEndsIdleAtOnceAndLetsAnswersEnd(t *testing.T) {
 	}
 }
 
+// Who runs a host on which clients fail for that reason should not have to guess.
+func TestLogSaysThatClientsAreTurnedAway(t *testing.T) {
+	cs := newConnections(1)
+	turned := 0
+	cs.turnedAway = func() { turned++ }
+	idle, _ := pair(t)
+	cs.changed(idle, http.StateNew)
+	cs.changed(idle, http.StateActive)
+	cs.changed(idle, http.StateIdle)
+	busy, _ := pair(t)
+	cs.changed(busy, http.StateNew) // in place of the idle one
+	cs.changed(busy, http.StateActive)
+	if turned != 0 {
+		t.Error("an idle connection's client was turned away")
+	}
+	unheard, _ := pair(t)
+	if cs.changed(unheard, http.StateNew); turned != 1 {
+		t.Errorf("turned away %d times, want once", turned)
+	}
+	cs.sweeping.Stop()
+
+	var lines strings.Builder
+	s := NewServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&lines, nil)))
+	s.conns.turnedAway()
+	if !strings.Contains(lines.String(), "turned away") || !strings.Contains(lines.String(), "ulimit -n") {
+		t.Errorf("logged: %s", &lines)
+	}
+}
+
+// A listener may accept one more before it is closed.
+func TestConnectionThatComesAfterTheLastOneEndsToo(t *testing.T) {
+	c, _ := pair(t)
+	cs := newConnections(10)
+	<-cs.drain()
+	if victim, unheard := cs.change(c, http.StateNew); victim != c || unheard {
+		t.Errorf("to be closed: %v; turned away: %v", victim, unheard)
+	}
+	cs.change(c, http.StateClosed)
+	<-cs.drain()
+}
+
 func TestShutdownBreaksOffWhatDoesNotEnd(t *testing.T) {
 	h := newTester(t, HandlerOptions{})
 	digest := h.fill(&fillHold{body: pattern(1000), size: 1000, gate: make(chan struct{})})

@@ -65,6 +65,9 @@ func TestGateFindsABrokenDaemon(t *testing.T) {
 			if c.want != "" && !strings.Contains(brokenOnly(said), c.want) {
 				t.Errorf("%q is not what failed:\n%s", c.want, said)
 			}
+			if keepsNothing := c.name == "nothing is kept"; strings.Contains(said, "was not warm") != keepsNothing {
+				t.Errorf("warm or not, it was said otherwise:\n%s", said)
+			}
 		})
 	}
 }

@@ -110,7 +110,8 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 		case <-ctx.Done():
 		}
 	}()
-	if err := t.prepare(ctx); err != nil {
+	cold, err := t.prepare(ctx)
+	if err != nil {
 		return m, err
 	}
 	if err := t.shape(t.Scenario.Upstream); err != nil {
@@ -132,6 +133,7 @@ func (t *turn) measure(ctx context.Context) (m loadtest.Measurement, err error) 
 	watch := t.fleet.Watch(began)
 	m, err = t.storm().Run(ctx)
 	usage := watch.Stop()
+	m.Cold = cold
 	if len(m.Failures) > 0 && t.fleet.Sampled() {
 		t.mourn()
 	}

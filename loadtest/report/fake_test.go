@@ -193,6 +193,7 @@ var samples = sync.OnceValue(func() map[string]loadtest.Report {
 	early := s.report("cold-herd", 100, s.contender("registryd", 1, 3, habits["registryd"]))
 	early.Ended = "interrupted"
 	warm := s.report("warm-burst", 1000, s.contender("registryd", 5, 1000, habit{.08, .6, 0, .5, 60 << 20, 0, map[string]float64{"disk": 1}}), s.contender("nginx", 5, 1000, habit{.06, .5, 0, .4, 20 << 20, 0, nil}))
+	warm.Contenders[0].Rounds[2].Cold = "pulled 6 times, its images still cost the upstream 4.0 of 4.0 MiB; is the disk full, or the cache too small?"
 	six := s.report("mixed-day", 1000)
 	for i := range 6 {
 		c := s.contender(fmt.Sprintf("build-%d", i+1), 3, 1000, habit{2 + float64(i), .3, 1 + float64(i)/3, 1, 90 << 20, .001, map[string]float64{"disk": .9 - .1*float64(i), "fill": .1 + .1*float64(i)}})

@@ -32,20 +32,20 @@ func warnings(r loadtest.Report, contenders int) []string {
 		ws = append(ws, "It ended early: "+cut(r.Ended, 400)+". This is what there was by then.")
 	}
 	for _, c := range r.Contenders {
-		var held []string
-		for _, m := range c.Rounds {
-			if m.HeldBack != "" && !slices.Contains(held, m.HeldBack) {
-				held = append(held, m.HeldBack)
-			}
+		if held := distinct(c.Rounds, func(m loadtest.Measurement) string { return m.HeldBack }); held != "" {
+			ws = append(ws, fmt.Sprintf("The tool itself held the load back against %s: %s. What is below says less about %[1]s than about this machine.", cut(c.Name, 40), cut(held, 400)))
 		}
-		if len(held) > 0 {
-			ws = append(ws, fmt.Sprintf("The tool itself held the load back against %s: %s. What is below says less about %[1]s than about this machine.", cut(c.Name, 40), cut(strings.Join(held, "; "), 400)))
+		if cold := distinct(c.Rounds, func(m loadtest.Measurement) string { return m.Cold }); cold != "" {
+			ws = append(ws, fmt.Sprintf("%s was not warm when it was measured: %s", cut(c.Name, 40), cut(cold, 400)))
 		}
 	}
 	if r.Ladder != nil {
 		for _, s := range r.Ladder.Steps {
-			if s.Measurement.HeldBack != "" && len(ws) < 12 {
+			if s.Measurement.HeldBack != "" && len(ws) < maxWarnings {
 				ws = append(ws, fmt.Sprintf("The tool itself held the load back against %s at %s: %s.", cut(s.Contender, 40), stepName(*r.Ladder, s.Value), cut(s.Measurement.HeldBack, 400)))
+			}
+			if s.Measurement.Cold != "" && len(ws) < maxWarnings {
+				ws = append(ws, fmt.Sprintf("%s was not warm when it was measured at %s: %s", cut(s.Contender, 40), stepName(*r.Ladder, s.Value), cut(s.Measurement.Cold, 400)))
 			}
 		}
 	}
@@ -53,6 +53,20 @@ func warnings(r loadtest.Report, contenders int) []string {
 		ws = append(ws, fmt.Sprintf("There are %d contenders; this page shows the first %d, the JSON has all.", contenders, maxDrawn))
 	}
 	return ws
+}
+
+// maxWarnings bounds what is said of a ladder's steps.
+const maxWarnings = 12
+
+// distinct joins what is to be said of rounds, each thing once.
+func distinct(rounds []loadtest.Measurement, of func(loadtest.Measurement) string) string {
+	var all []string
+	for _, m := range rounds {
+		if s := of(m); s != "" && !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // maxVerdicts bounds what a page says of assertions; a ladder has one a step.

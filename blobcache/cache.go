@@ -84,6 +84,7 @@ type Cache struct {
 	ledger     *ledger
 	index      *index
 	scraps     *scraps
+	uploads    *uploads
 	hand       hand
 	dirs       *dirs
 	memory     *memory
@@ -137,7 +138,7 @@ func New(dir string, opt Options) (*Cache, error) {
 	}
 	c := &Cache{
 		dir: dir, blobs: filepath.Join(dir, blobsDir), lock: lock, opt: opt, log: opt.Log,
-		ledger: ledger, index: newIndex(), scraps: newScraps(), memory: newMemory(),
+		ledger: ledger, index: newIndex(), scraps: newScraps(), uploads: newUploads(), memory: newMemory(),
 		dirs:     &dirs{ledger: ledger, blocks: make(map[string]int64)},
 		windows:  windows{free: max(opt.Window, windowMin), freed: make(chan struct{})},
 		bodies:   make(chan struct{}, bodies),
@@ -166,13 +167,15 @@ func New(dir string, opt Options) (*Cache, error) {
 }
 
 // Close stops the fills, which leaves what they have for the next start, and waits
-// for all that the cache does. Readers of complete files may read on.
+// for all that the cache does; uploads stay for it too. Readers of complete files may
+// read on.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.uploads.close()
 	c.ledger.evicting.Lock()
 	c.hand.end()
 	c.ledger.evicting.Unlock()

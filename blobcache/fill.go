@@ -145,6 +145,7 @@ func (f *fill) sized() error {
 	need := max(0, size-landed.sum()+slack(size)) - f.promised
 	f.mu.Unlock()
 	_, held, _ := f.c.index.sums()
+	held -= f.c.uploads.evictable(time.Now()) // which the ledger takes for fixed
 	if err := f.c.ledger.promise(need, held); err != nil {
 		return fmt.Errorf("%w: %w", errStorage, err)
 	}

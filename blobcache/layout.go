@@ -18,6 +18,8 @@ import (
 //	partial/<alg>-<hex>           what a fill has so far, and beside it
 //	partial/<alg>-<hex>.map       which of its bytes those are
 //	spool/                        bytes at hand that are being hashed (Put)
+//	uploads/<name>                bytes that somebody sends piece by piece (Upload), and beside them
+//	uploads/boot                  the boot that wrote them, and within which they count
 //	quarantine/                   files that did not match their name
 //	repositories/                 distribution's links (Names)
 //	highwater                     no less than what the folder takes
@@ -26,6 +28,7 @@ const (
 	blobsDir      = "blobs"
 	partialDir    = "partial"
 	spoolDir      = "spool"
+	uploadsDir    = "uploads"
 	quarantineDir = "quarantine"
 	lockFile      = "lock"
 	versionFile   = "version"
@@ -57,7 +60,7 @@ func partialName(d manifest.Digest) string { return string(d.Algorithm()) + "-" 
 
 // makeFolders creates what is missing under the root.
 func makeFolders(dir string) error {
-	for _, sub := range []string{blobsDir, partialDir, spoolDir, quarantineDir} {
+	for _, sub := range []string{blobsDir, partialDir, spoolDir, uploadsDir, quarantineDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return err
 		}

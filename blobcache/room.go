@@ -54,6 +54,9 @@ func (c *Cache) evictOne() (freed int64, ok bool) {
 	if path, ok := c.scraps.oldest(); ok {
 		return c.evictScrap(path)
 	}
+	if freed, ok := c.evictUpload(); ok {
+		return freed, true
+	}
 	from, d, e := c.index.victim(c.ledger.budget)
 	if from == shelvedSmall || from == shelvedLarge {
 		if d, e, freed, ok = c.takeFromShelf(from == shelvedSmall); e == nil {

@@ -55,8 +55,9 @@ func (c *Cache) scan(begun, leftovers int64) {
 	c.log.Debug("blobcache: scan done", "blobs", n, "took", time.Since(since))
 }
 
-// takeLeftovers empties the spool and enters partial files and quarantine among the
-// scraps, before anybody can ask for them: they are few. It returns their bytes.
+// takeLeftovers empties the spool, enters partial files and quarantine among the
+// scraps, and uploads among themselves, before anybody can ask for them: they are few.
+// It returns their bytes.
 func (c *Cache) takeLeftovers() (bytes int64) {
 	spooled, _ := os.ReadDir(filepath.Join(c.dir, spoolDir))
 	for _, s := range spooled {
@@ -76,7 +77,7 @@ func (c *Cache) takeLeftovers() (bytes int64) {
 			}
 		}
 	}
-	return bytes
+	return bytes + c.takeUploads()
 }
 
 // leftover reports whether path is a scrap; what is no good at all it removes.
@@ -97,9 +98,9 @@ func leftover(path string) bool {
 	return false
 }
 
-// ownFiles is what the lock, the version, and the mark with its next version
-// beside it take at the most.
-const ownFiles = 4 * block
+// ownFiles is what the lock, the version, the boot of the uploads, and the mark with
+// its next version beside it take at the most.
+const ownFiles = 5 * block
 
 // scanOthers returns the bytes of what the folder holds beside blobs: its own
 // files and folders, links, and what other programs put there. What changed since
@@ -115,7 +116,7 @@ func (c *Cache) scanOthers(since time.Time) (fixed int64) {
 			if top {
 				return fs.SkipDir // scanned before
 			}
-		case partialDir, spoolDir, quarantineDir:
+		case partialDir, spoolDir, uploadsDir, quarantineDir:
 			if top {
 				fixed += c.dirs.measure(path)
 				return fs.SkipDir

@@ -48,6 +48,8 @@ type Stats struct {
 	Damaged  int64  `json:"damaged"`  // files that were wrong or gone, since start
 	Passed   int64  `json:"passed"`   // answers that passed through uncached, since start
 	Scrubbed int64  `json:"scrubbed"` // bytes read in search of rot, since start
+	Uploads  int    `json:"uploads"`  // blobs that are being sent to this host, or were broken off
+	Uploaded int64  `json:"uploaded"` // of Bytes: what those take
 	Fills    []Fill `json:"fills"`    // those running now
 }
 
@@ -70,6 +72,7 @@ func (c *Cache) Stats() Stats {
 		Scanned: c.stats.scanned.Load(), Evicted: c.stats.evicted.Load(), Damaged: c.stats.damaged.Load(),
 		Passed: c.stats.passed.Load(), Scrubbed: c.stats.scrubbed.Load(),
 	}
+	s.Uploads, s.Uploaded = c.uploads.sums()
 	c.mu.Lock()
 	running := make([]*fill, 0, len(c.fills))
 	for _, f := range c.fills {

@@ -47,8 +47,8 @@ func (s *Store) PutManifest(ctx context.Context, repo string, d manifest.Digest,
 	if err != nil {
 		return err
 	}
-	if s.mirrored(repo) && !s.opt.Mirror {
-		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	if err := s.changeable(repo); err != nil {
+		return err
 	}
 	if err := s.PutBlob(ctx, d, int64(len(body)), bytes.NewReader(body)); err != nil {
 		return fmt.Errorf("manifest %s of %s: %w", d, repo, err)

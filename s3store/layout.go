@@ -81,6 +81,16 @@ func examinedKey(repo string) (string, error) { return repoKey(repo, "_referrers
 
 func digestPath(d manifest.Digest) string { return string(d.Algorithm()) + "/" + d.Hex() }
 
+// digestAt is the inverse of digestPath for a path that ends as given.
+func digestAt(path, end string) (manifest.Digest, bool) {
+	path, ok := strings.CutSuffix(path, end)
+	if !ok {
+		return manifest.Digest{}, false
+	}
+	d, err := manifest.ParseDigest(strings.Replace(path, "/", ":", 1))
+	return d, err == nil
+}
+
 // repoKey joins a path below a repository. A name that cannot be one is a miss:
 // nothing can lie there.
 func repoKey(repo, rest string) (string, error) {

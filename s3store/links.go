@@ -113,7 +113,11 @@ func (s *Store) putLink(ctx context.Context, repo, key string, d manifest.Digest
 	if err := s.changeable(repo); err != nil {
 		return err
 	}
-	body := []byte(d.String())
+	return s.putSmall(ctx, key, []byte(d.String()))
+}
+
+// putSmall writes an object that fits into a packet or two, over whatever is there.
+func (s *Store) putSmall(ctx context.Context, key string, body []byte) error {
 	return s.write(ctx, int64(len(body)), func(ctx context.Context) error {
 		_, err := s.bucket.Put(ctx, key, bytes.NewReader(body), int64(len(body)), PutOptions{SHA256: manifest.DigestOf(body).Hex()})
 		return err

@@ -192,30 +192,21 @@ func (s *Store) onceMeant(ctx context.Context, repo string, d manifest.Digest) (
 			tag, has, any = name, false, false
 		}
 	}
-	after := ""
-	for range maxPages {
-		page, err := s.list(ctx, root, "", after, listPage)
-		if err != nil {
-			return nil, err
+	err = s.eachObject(ctx, root, func(o Object) error {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(o.Key, root), "/")
+		if !validTag(name) {
+			return nil
 		}
-		for _, o := range page.Objects {
-			name, rest, _ := strings.Cut(strings.TrimPrefix(o.Key, root), "/")
-			if !validTag(name) {
-				continue
-			}
-			next(name)
-			any = any || strings.HasPrefix(rest, "index/")
-			has = has || rest == entry
-		}
+		next(name)
+		any = any || strings.HasPrefix(rest, "index/")
+		has = has || rest == entry
 		if len(found) > maxNames {
-			return nil, errTooMuch
+			return errTooMuch
 		}
-		if after = page.Next; after == "" {
-			next("")
-			return found, nil
-		}
-	}
-	return nil, errTooMuch
+		return nil
+	})
+	next("")
+	return found, err
 }
 
 // removeReferrer removes what d says about its subject. Where that cannot be known

@@ -212,15 +212,11 @@ func (s *Store) onceMeant(ctx context.Context, repo string, d manifest.Digest) (
 // removeReferrer removes what d says about its subject. Where that cannot be known
 // now it stays, to no effect: a referrer whose manifest is not visible is not listed.
 func (s *Store) removeReferrer(ctx context.Context, repo string, d manifest.Digest) {
-	body, err := s.Manifest(ctx, repo, d)
-	if err != nil {
+	subject, _, err := s.subjectOf(ctx, repo, d)
+	if err != nil || subject.IsZero() {
 		return
 	}
-	m, err := manifest.ParseAs(d, body)
-	if err != nil || m.Subject == nil {
-		return
-	}
-	if key, err := referrerKey(repo, m.Subject.Digest, d); err == nil {
+	if key, err := referrerKey(repo, subject, d); err == nil {
 		s.remove(ctx, key)
 	}
 }

@@ -385,6 +385,16 @@ func TestWrongManifestIsNotReturnedAndIsReplaced(t *testing.T) {
 	}
 	h.wantErr(h.PutManifest(t.Context(), "team/app", d, body[1:]), manifest.ErrMismatch)
 
+	h.plant(blobKey(d), body[1:]) // nobody has read it
+	h.wire.count()
+	if err := h.PutManifest(t.Context(), "team/app", d, body); err != nil {
+		t.Fatal(err)
+	}
+	h.wantCalls(map[string]int{"put": 3, "stat": 1}) // refused, looked at, replaced, linked
+	if got, err := h.Manifest(t.Context(), "team/app", d); err != nil || !bytes.Equal(got, body) {
+		t.Error(err)
+	}
+
 	h.plant(blobKey(d), make([]byte, manifest.MaxSize+1))
 	_, err = h.Manifest(t.Context(), "team/app", d)
 	h.wantErr(err, manifest.ErrMismatch)

@@ -52,3 +52,14 @@ func (m *Manifest) Descriptor() Descriptor {
 		Annotations:  m.Annotations,
 	}
 }
+
+// AsReferrer returns what a list of its subject's referrers says of m: a manifest of
+// OCI's first version, which could not state an artifact type, states it by the
+// media type of its config (distribution-spec, "Listing Referrers").
+func (m *Manifest) AsReferrer() Descriptor {
+	d := m.Descriptor()
+	if d.ArtifactType == "" && m.Config != nil {
+		d.ArtifactType = m.Config.MediaType
+	}
+	return d
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -199,8 +200,9 @@ type memStore struct {
 	layers    map[content]bool
 	revisions map[content]bool
 	tags      map[tagKey]manifest.Digest
-	writes    []string // in the order in which they became visible
-	asked     int      // how many repositories were last asked for
+	referrers map[content]map[manifest.Digest]manifest.Descriptor // by subject
+	writes    []string                                            // in the order in which they became visible
+	asked     int                                                 // how many repositories were last asked for
 	listPace  time.Duration
 }
 
@@ -209,6 +211,7 @@ func newMemStore() *memStore {
 		patience: 100 * time.Millisecond,
 		blobs:    map[manifest.Digest][]byte{}, layers: map[content]bool{},
 		revisions: map[content]bool{}, tags: map[tagKey]manifest.Digest{},
+		referrers: map[content]map[manifest.Digest]manifest.Descriptor{},
 	}
 }
 
@@ -340,6 +343,95 @@ func (s *memStore) PutTag(ctx context.Context, repo, tag string, d manifest.Dige
 	return nil
 }
 
+func (s *memStore) RemoveTag(ctx context.Context, repo, tag string) error {
+	if err := s.enter(ctx, "REMOVETAG", repo+":"+tag); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	return s.untag(tagKey{repo, tag})
+}
+
+// untag needs data.
+func (s *memStore) untag(k tagKey) error {
+	if _, ok := s.tags[k]; !ok {
+		return fmt.Errorf("bucket: %s:%s: %w", k.repo, k.tag, fs.ErrNotExist)
+	}
+	delete(s.tags, k)
+	s.wrote("no tag %s:%s", k.repo, k.tag)
+	return nil
+}
+
+func (s *memStore) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error {
+	if err := s.enter(ctx, "REMOVEMANIFEST", repo+"@"+d.String()); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	if !s.revisions[content{repo, d}] {
+		return fmt.Errorf("bucket: %s@%s: %w", repo, d, fs.ErrNotExist)
+	}
+	for k, at := range s.tags {
+		if k.repo == repo && at == d {
+			s.untag(k)
+		}
+	}
+	for subject, referrers := range s.referrers {
+		if _, ok := referrers[d]; ok && subject.repo == repo {
+			delete(referrers, d)
+			s.wrote("no referrer %s@%s %s", repo, subject.d, d)
+		}
+	}
+	delete(s.revisions, content{repo, d})
+	s.wrote("no manifest %s@%s", repo, d)
+	return nil
+}
+
+func (s *memStore) RemoveLayer(ctx context.Context, repo string, d manifest.Digest) error {
+	if err := s.enter(ctx, "REMOVELAYER", repo+"@"+d.String()); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	if !s.layers[content{repo, d}] {
+		return fmt.Errorf("bucket: %s@%s: %w", repo, d, fs.ErrNotExist)
+	}
+	delete(s.layers, content{repo, d})
+	s.wrote("no layer %s@%s", repo, d)
+	return nil
+}
+
+func (s *memStore) PutReferrer(ctx context.Context, repo string, subject manifest.Digest, desc manifest.Descriptor) error {
+	if err := s.enter(ctx, "PUTREFERRER", repo+"@"+subject.String()); err != nil {
+		return err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	k := content{repo, subject}
+	if s.referrers[k] == nil {
+		s.referrers[k] = map[manifest.Digest]manifest.Descriptor{}
+	}
+	s.referrers[k][desc.Digest] = desc
+	s.wrote("referrer %s@%s %s", repo, subject, desc.Digest)
+	return nil
+}
+
+func (s *memStore) Referrers(ctx context.Context, repo string, subject manifest.Digest) ([]manifest.Descriptor, error) {
+	if err := s.enter(ctx, "REFERRERS", repo+"@"+subject.String()); err != nil {
+		return nil, err
+	}
+	s.data.Lock()
+	defer s.data.Unlock()
+	var list []manifest.Descriptor
+	for d, desc := range s.referrers[content{repo, subject}] {
+		if s.revisions[content{repo, d}] {
+			list = append(list, desc)
+		}
+	}
+	slices.SortFunc(list, func(a, b manifest.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	return list, nil
+}
+
 func (s *memStore) Exists(ctx context.Context, repo string) (bool, error) {
 	if err := s.enter(ctx, "EXISTS", repo); err != nil {
 		return false, err
@@ -347,6 +439,11 @@ func (s *memStore) Exists(ctx context.Context, repo string) (bool, error) {
 	s.data.Lock()
 	defer s.data.Unlock()
 	for k := range s.tags {
+		if k.repo == repo {
+			return true, nil
+		}
+	}
+	for k := range s.revisions {
 		if k.repo == repo {
 			return true, nil
 		}

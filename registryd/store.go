@@ -25,6 +25,8 @@ type Store interface {
 	BlobWriter
 	ManifestStore
 	TagStore
+	Remover
+	ReferrerStore
 	Lister
 }
 
@@ -68,6 +70,32 @@ type ManifestStore interface {
 type TagStore interface {
 	Tag(ctx context.Context, repo, tag string) (manifest.Digest, error)
 	PutTag(ctx context.Context, repo, tag string, d manifest.Digest) error
+}
+
+// A Remover takes links away. The bytes stay where they are: other repositories may
+// show them, and to collect what nobody shows is the affair of whoever keeps the
+// bucket. What was not there is an error that wraps fs.ErrNotExist; to call again
+// after a failure goes on where it ended.
+type Remover interface {
+	// RemoveTag removes a tag with its history.
+	RemoveTag(ctx context.Context, repo, tag string) error
+	// RemoveManifest makes a manifest invisible in repo: first the tags that mean
+	// it, then what it says about its subject, then the manifest.
+	RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error
+	// RemoveLayer makes a blob invisible in repo.
+	RemoveLayer(ctx context.Context, repo string, d manifest.Digest) error
+}
+
+// A ReferrerStore knows which manifests of a repository are about another one of
+// it: signatures, provenance, bills of materials. The subject itself need not be
+// there.
+type ReferrerStore interface {
+	// PutReferrer notes that the manifest of desc, which is visible in repo, names
+	// subject. desc is manifest.AsReferrer's. Once is as good as twice.
+	PutReferrer(ctx context.Context, repo string, subject manifest.Digest, desc manifest.Descriptor) error
+	// Referrers returns the descriptors of all manifests visible in repo that name
+	// subject, sorted by digest; those too that a stock registry took. None is no error.
+	Referrers(ctx context.Context, repo string, subject manifest.Digest) ([]manifest.Descriptor, error)
 }
 
 // A Lister says what there is, in lexical order, at most max at a time and only

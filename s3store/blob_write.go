@@ -17,7 +17,9 @@ import (
 const maxSinglePut = 8 << 20
 
 // PutBlob stores the size bytes of r under d, create-only. It looks first: a blob
-// that is there already is success and costs no body. What is there but is not
+// that is there already is success and costs no body. So it is with small ones, too:
+// most writes are those of a mirror, whose blobs another host has brought, and what
+// clients push they have often asked for in one repository while another one has it. What is there but is not
 // size bytes long, or was distrusted, is replaced.
 //
 // r may block until its bytes have landed, and is read while they do. What it
@@ -48,23 +50,12 @@ func (s *Store) ResumeBlob(ctx context.Context, d manifest.Digest, size int64, r
 	if size < 0 {
 		return fmt.Errorf("storing %s: a size of %d bytes: %w", d, size, fs.ErrInvalid)
 	}
-	if err := s.rights.writable(); err != nil {
-		return fmt.Errorf("storing %s: %w", d, err)
-	}
 	b := &blobWrite{s: s, d: d, key: blobKey(d), size: size, r: r}
-	var err error
 	if size <= maxSinglePut {
-		err = b.whole(ctx)
-	} else {
-		p := &partWrite{blobWrite: b, up: readNotes(earlier, size), note: note}
-		err = p.run(ctx)
+		return b.run(ctx, b.whole)
 	}
-	if err != nil {
-		return fmt.Errorf("storing %s: %w", d, err)
-	}
-	s.trust(d)
-	s.setAlias(d, d)
-	return nil
+	p := &partWrite{blobWrite: b, up: readNotes(earlier, size), note: note}
+	return b.run(ctx, p.run)
 }
 
 // blobWrite is one blob on its way into the bucket.
@@ -74,6 +65,22 @@ type blobWrite struct {
 	key  string
 	size int64
 	r    io.ReaderAt
+
+	unseen bool // it is sent without a look, where the bucket itself refuses what is there
+}
+
+// run stores the blob by send.
+func (b *blobWrite) run(ctx context.Context, send func(context.Context) error) error {
+	err := b.s.rights.writable()
+	if err == nil {
+		err = send(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("storing %s: %w", b.d, err)
+	}
+	b.s.trust(b.d)
+	b.s.setAlias(b.d, b.d)
+	return nil
 }
 
 // there reports whether the bucket has the blob already. If it has something
@@ -91,6 +98,17 @@ func (b *blobWrite) there(ctx context.Context) (ok bool, wrong string, err error
 	return true, "", nil
 }
 
+// look is there, or nothing for the first time where that is left to the bucket's
+// refusal: one exchange for what is new instead of two. What was found wrong before
+// is there.
+func (b *blobWrite) look(ctx context.Context) (ok bool, wrong string, err error) {
+	if b.unseen && b.s.rights.creates() && !b.s.suspected(b.d) {
+		b.unseen = false
+		return false, "", nil
+	}
+	return b.there(ctx)
+}
+
 // maxContests bounds how often a write starts over because others wrote meanwhile.
 // The second look settles it, unless the winner's object is wrong, too.
 const maxContests = 3
@@ -99,7 +117,7 @@ const maxContests = 3
 func (b *blobWrite) whole(ctx context.Context) error {
 	var err error
 	for range maxContests {
-		ok, wrong, lookErr := b.there(ctx)
+		ok, wrong, lookErr := b.look(ctx)
 		if ok || lookErr != nil {
 			return lookErr
 		}

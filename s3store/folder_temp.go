@@ -91,26 +91,22 @@ func (t *temp) fill(ctx context.Context, body io.Reader, size int64, sha string)
 
 // create publishes the file under key if the name is free, else fs.ErrExist.
 func (t *temp) create(key string) error {
-	err := t.inDir(key, func() error { return t.r.Link(t.name, key) })
-	if errors.Is(err, fs.ErrExist) {
-		// NFS: the answer to a link that succeeded may be lost, and its repetition
-		// says "exists". The count of names tells (open(2), O_EXCL).
-		if info, serr := t.r.Lstat(t.name); serr == nil && info.Sys().(*syscall.Stat_t).Nlink == 2 {
-			err = nil
+	return t.inDir(key, func() error {
+		err := t.r.Link(t.name, key)
+		if errors.Is(err, fs.ErrExist) {
+			// NFS: the answer to a link that succeeded may be lost, and its repetition
+			// says "exists". The count of names tells (open(2), O_EXCL).
+			if info, serr := t.r.Lstat(t.name); serr == nil && info.Sys().(*syscall.Stat_t).Nlink == 2 {
+				return nil
+			}
 		}
-	}
-	if err != nil {
 		return err
-	}
-	return syncDir(t.r, path.Dir(key))
+	})
 }
 
 // replace publishes the file under key, whatever was there.
 func (t *temp) replace(key string) error {
-	if err := t.inDir(key, func() error { return t.r.Rename(t.name, key) }); err != nil {
-		return err
-	}
-	return syncDir(t.r, path.Dir(key))
+	return t.inDir(key, func() error { return t.r.Rename(t.name, key) })
 }
 
 // discard drops the temp's own name; an object that was made of it stays.
@@ -119,16 +115,30 @@ func (t *temp) discard() {
 	t.r.Remove(t.name)
 }
 
-// inDir runs publish, and makes the folders that key needs if they are missing.
+// maxPruned bounds how often a write makes its folders anew because somebody who
+// deleted from them found them empty in between.
+const maxPruned = 20
+
+// inDir runs publish, makes the folders that key needs if they are missing, and has
+// the name outlast a power loss.
 func (t *temp) inDir(key string, publish func() error) error {
 	err := publish()
-	if !errors.Is(err, fs.ErrNotExist) {
+	for range maxPruned {
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err = makeDirs(t.r, path.Dir(key)); err == nil {
+			err = publish()
+		}
+	}
+	if err != nil {
 		return err
 	}
-	if err := makeDirs(t.r, path.Dir(key)); err != nil {
-		return err
+	err = syncDir(t.r, path.Dir(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // what was published has been deleted since
 	}
-	return publish()
+	return err
 }
 
 // makeDirs is MkdirAll whose result survives a power loss. A folder that another

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"syscall"
@@ -95,9 +96,30 @@ func (f *folder) Delete(ctx context.Context, key string) (err error) {
 	if err := r.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// The emptied folders stay: removing them would race with those who are about
-	// to create in them, and a listing does not show them.
-	return notAMiss(syncDir(r, path.Dir(key)))
+	return notAMiss(prune(r, path.Dir(key)))
+}
+
+// prune removes a folder that was emptied, and those above it, because S3 knows no
+// empty folders and a stock registry takes one for a tag. Whoever is about to create
+// in one makes it again.
+func prune(r *os.Root, dir string) error {
+	for ; dir != "."; dir = path.Dir(dir) {
+		info, err := r.Lstat(dir)
+		if err == nil && !info.IsDir() {
+			break // a link that somebody made stays
+		}
+		if err == nil {
+			err = r.Remove(dir)
+		}
+		if err != nil && fileStatus(err) != http.StatusNotFound {
+			break // not empty, in most cases
+		}
+	}
+	err := syncDir(r, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return prune(r, path.Dir(dir))
+	}
+	return err
 }
 
 // notAMiss keeps a missing folder on the way of a write from passing for a

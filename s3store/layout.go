@@ -18,9 +18,12 @@ import (
 //	    _manifests/revisions/<alg>/<hex>/link                     a manifest is visible here
 //	    _manifests/tags/<tag>/current/link                        what the tag means
 //	    _manifests/tags/<tag>/index/<alg>/<hex>/link              what it ever meant
+//	    _referrers/<alg>/<hex>/<alg>/<hex>/descriptor             ours: the second is about the first
+//	    _referrers/examined                                       ours: how far that is complete
 //
 // A link's content is a digest, without a newline. The only mutable object is
-// current/link. All that is our own lies below registryd/.
+// current/link. A stock registry has no referrers, and walks past ours. All else that
+// is our own lies below registryd/.
 const (
 	blobsRoot = "docker/registry/v2/blobs/"
 	reposRoot = "docker/registry/v2/repositories/"
@@ -57,7 +60,36 @@ func tagIndexKey(repo, tag string, d manifest.Digest) (string, error) {
 	return repoKey(repo, "_manifests/tags/"+tag+"/index/"+digestPath(d)+"/link")
 }
 
+// tagRoot is what the keys of a tag begin with: that of what it means sorts first.
+func tagRoot(repo, tag string) (string, error) {
+	if !validTag(tag) {
+		return "", fmt.Errorf("%.140q cannot be a tag: %w", tag, fs.ErrNotExist)
+	}
+	return repoKey(repo, "_manifests/tags/"+tag+"/")
+}
+
+// referrersRoot is what the keys of a subject's referrers begin with.
+func referrersRoot(repo string, subject manifest.Digest) (string, error) {
+	return repoKey(repo, "_referrers/"+digestPath(subject)+"/")
+}
+
+func referrerKey(repo string, subject, referrer manifest.Digest) (string, error) {
+	return repoKey(repo, "_referrers/"+digestPath(subject)+"/"+digestPath(referrer)+"/descriptor")
+}
+
+func examinedKey(repo string) (string, error) { return repoKey(repo, "_referrers/examined") }
+
 func digestPath(d manifest.Digest) string { return string(d.Algorithm()) + "/" + d.Hex() }
+
+// digestAt is the inverse of digestPath for a path that ends as given.
+func digestAt(path, end string) (manifest.Digest, bool) {
+	path, ok := strings.CutSuffix(path, end)
+	if !ok {
+		return manifest.Digest{}, false
+	}
+	d, err := manifest.ParseDigest(strings.Replace(path, "/", ":", 1))
+	return d, err == nil
+}
 
 // repoKey joins a path below a repository. A name that cannot be one is a miss:
 // nothing can lie there.

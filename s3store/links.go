@@ -110,12 +110,24 @@ func (s *Store) link(ctx context.Context, key string) (manifest.Digest, error) {
 // putLink writes a link. It is not conditional: all who write a link but a tag's
 // write the same, and a tag may be written.
 func (s *Store) putLink(ctx context.Context, repo, key string, d manifest.Digest) error {
-	if s.mirrored(repo) && !s.opt.Mirror {
-		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	if err := s.changeable(repo); err != nil {
+		return err
 	}
-	body := []byte(d.String())
+	return s.putSmall(ctx, key, []byte(d.String()))
+}
+
+// putSmall writes an object that fits into a packet or two, over whatever is there.
+func (s *Store) putSmall(ctx context.Context, key string, body []byte) error {
 	return s.write(ctx, int64(len(body)), func(ctx context.Context) error {
 		_, err := s.bucket.Put(ctx, key, bytes.NewReader(body), int64(len(body)), PutOptions{SHA256: manifest.DigestOf(body).Hex()})
 		return err
 	})
+}
+
+// changeable returns the error for a repository that is not written to.
+func (s *Store) changeable(repo string) error {
+	if s.mirrored(repo) && !s.opt.Mirror {
+		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	}
+	return nil
 }

@@ -179,3 +179,24 @@ func (s *Store) list(ctx context.Context, prefix, delimiter, after string, max i
 	}
 	return page, err
 }
+
+// eachObject calls f with all objects below a prefix, in their order. An error of f
+// ends it.
+func (s *Store) eachObject(ctx context.Context, prefix string, f func(Object) error) error {
+	after := ""
+	for range maxPages {
+		page, err := s.list(ctx, prefix, "", after, listPage)
+		if err != nil {
+			return err
+		}
+		for _, o := range page.Objects {
+			if err := f(o); err != nil {
+				return err
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+	return errTooMuch
+}

@@ -2,6 +2,7 @@ package s3store
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
@@ -38,6 +39,23 @@ func TestTagsComeInLexicalOrderPageByPage(t *testing.T) {
 			t.Errorf("pages of %d: %q", size, got)
 		}
 	}
+}
+
+func TestListsCostPagesAndNotACallAnEntry(t *testing.T) {
+	h := overFolder(t)
+	for i := range 50 {
+		h.push("team/app", "one", fmt.Sprint("v", i))
+		h.tag(fmt.Sprint("team/", i), "v1")
+	}
+	h.wire.count()
+	if got, err := h.Tags(t.Context(), "team/app", "", 100); err != nil || len(got) != 50 {
+		t.Error(got, err)
+	}
+	h.wantCalls(map[string]int{"list": 1})
+	if got, err := h.Repositories(t.Context(), "", 100); err != nil || len(got) != 51 {
+		t.Error(got, err)
+	}
+	h.wantCalls(map[string]int{"list": 2 + 51}) // a page a folder, its own manifests not entered
 }
 
 func TestTagsOfManyPagesAreSortedRight(t *testing.T) {

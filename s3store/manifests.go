@@ -36,6 +36,9 @@ func (s *Store) Manifest(ctx context.Context, repo string, d manifest.Digest) ([
 // PutManifest stores a manifest's bytes and then makes it visible in the
 // repository. They must be d's: other bytes are an error that wraps
 // manifest.ErrMismatch, and nothing is written.
+//
+// One that is pushed is new, and is sent without a look: two exchanges. One that is
+// mirrored is looked for first, because the other hosts mirror it as well.
 func (s *Store) PutManifest(ctx context.Context, repo string, d manifest.Digest, body []byte) error {
 	if len(body) > manifest.MaxSize {
 		return fmt.Errorf("manifest %s of %s: %d bytes: %w", d, repo, len(body), errTooLarge)
@@ -47,10 +50,11 @@ func (s *Store) PutManifest(ctx context.Context, repo string, d manifest.Digest,
 	if err != nil {
 		return err
 	}
-	if s.mirrored(repo) && !s.opt.Mirror {
-		return fmt.Errorf("%s: mirrored repositories are not kept in the bucket: %w", repo, ErrReadOnly)
+	if err := s.changeable(repo); err != nil {
+		return err
 	}
-	if err := s.PutBlob(ctx, d, int64(len(body)), bytes.NewReader(body)); err != nil {
+	b := &blobWrite{s: s, d: d, key: blobKey(d), size: int64(len(body)), r: bytes.NewReader(body), unseen: !s.mirrored(repo)}
+	if err := b.run(ctx, b.whole); err != nil {
 		return fmt.Errorf("manifest %s of %s: %w", d, repo, err)
 	}
 	if err := s.putLink(ctx, repo, key, d); err != nil {

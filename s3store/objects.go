@@ -27,6 +27,13 @@ func (s *Store) distrusted(d manifest.Digest, etag string) bool {
 	return ok && (tag == "" || tag == etag)
 }
 
+// suspected reports whether anything is held against what lies under d.
+func (s *Store) suspected(d manifest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.distrust.Contains(d)
+}
+
 // trust forgets what was held against d: it has been replaced.
 func (s *Store) trust(d manifest.Digest) {
 	s.mu.Lock()

@@ -62,6 +62,8 @@ type Store struct {
 	first  answerTimes         // times to the first byte
 	rights rights              // what the bucket lets us do
 
+	referrers *referrers // what is known of them
+
 	mu       sync.Mutex                                       // guards the three below, and the start of goroutines; no I/O under it
 	seen     *simplelru.LRU[manifest.Digest, string]          // the ETag that was last read under a digest
 	distrust *simplelru.LRU[manifest.Digest, string]          // the ETag of an object that is wrong; empty: any
@@ -83,7 +85,8 @@ const (
 
 // New returns a Store over b. It speaks to nobody.
 func New(b Bucket, o Options) *Store {
-	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites)}
+	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites),
+		referrers: newReferrers()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -258,4 +260,197 @@ func TestServersLetAnUploadGoOn(t *testing.T) {
 			t.Error("the blob came back as another")
 		}
 	})
+}
+
+// about makes a manifest that names a subject.
+func about(subject manifest.Digest, n int) []byte {
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.example","digest":%q,"size":2},"layers":[],"subject":{"digest":%q,"size":3},"annotations":{"n":"%d"}}`,
+		manifest.OCIManifest, manifest.DigestOf([]byte("{}")), subject, n)
+}
+
+// pushAbout pushes one, as hosts do, or as a stock registry if stock.
+func pushAbout(t testing.TB, s *s3store.Store, repo string, subject manifest.Digest, n int, stock bool) manifest.Digest {
+	t.Helper()
+	m, err := manifest.Parse(about(subject, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutManifest(t.Context(), repo, m.Digest, m.Body); err != nil {
+		t.Fatal(err)
+	}
+	if stock {
+		return m.Digest
+	}
+	if err := s.PutReferrer(t.Context(), repo, subject, m.AsReferrer()); err != nil {
+		t.Fatal(err)
+	}
+	return m.Digest
+}
+
+// wantAbout demands that exactly these manifests are about subject, in any order.
+func wantAbout(t testing.TB, s *s3store.Store, repo string, subject manifest.Digest, want ...manifest.Digest) {
+	t.Helper()
+	got, err := s.Referrers(t.Context(), repo, subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[manifest.Digest]bool{}
+	for _, desc := range got {
+		found[desc.Digest] = desc.ArtifactType == "application/vnd.example" && desc.Annotations["n"] != ""
+	}
+	for _, d := range want {
+		if !found[d] {
+			t.Errorf("%s is not among the referrers", d)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d referrers, want %d", len(got), len(want))
+	}
+}
+
+func TestServersRemoveLinksAndListReferrers(t *testing.T) {
+	eachStore(t, func(t *testing.T, open maker) {
+		b := open(t)
+		s, other, ctx := storeOver(t, b), storeOver(t, b), t.Context()
+		m := []byte(`{"schemaVersion":2}`)
+		d := manifest.DigestOf(m)
+		var pushes sync.WaitGroup
+		for i := range 10 {
+			pushes.Go(func() {
+				if err := []*s3store.Store{s, other}[i%2].PutManifest(ctx, "team/app", d, m); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		pushes.Wait()
+		for _, err := range []error{s.PutManifest(ctx, "team/app", d, m),
+			s.PutTag(ctx, "team/app", "v1", d), s.PutTag(ctx, "team/app", "v1.1", d), s.PutTag(ctx, "team/app", "v2", d), s.LinkLayer(ctx, "team/app", d)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		stock := pushAbout(t, s, "team/app", d, 0, true)
+		wantAbout(t, s, "team/app", d, stock)
+		// From several hosts at once.
+		var wg sync.WaitGroup
+		ours := make([]manifest.Digest, 8)
+		for i := range ours {
+			wg.Go(func() { ours[i] = pushAbout(t, []*s3store.Store{s, other}[i%2], "team/app", d, i+1, false) })
+		}
+		wg.Wait()
+		late := pushAbout(t, other, "team/app", d, 100, true)
+		all := append([]manifest.Digest{stock, late}, ours...)
+		wantAbout(t, s, "team/app", d, all...)
+		wantAbout(t, other, "team/app", d, all...)
+		if err := other.RemoveManifest(ctx, "team/app", stock); err != nil {
+			t.Fatal(err)
+		}
+		wantAbout(t, s, "team/app", d, all[1:]...)
+
+		if err := s.RemoveTag(ctx, "team/app", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Tags(ctx, "team/app", "", 10); err != nil || !slices.Equal(got, []string{"v1.1", "v2"}) {
+			t.Error(got, err)
+		}
+		if err := s.RemoveManifest(ctx, "team/app", d); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RemoveLayer(ctx, "team/app", d); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{s.RemoveTag(ctx, "team/app", "v2"), s.RemoveManifest(ctx, "team/app", d), s.RemoveLayer(ctx, "team/app", d)} {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+		if got, err := s.Tags(ctx, "team/app", "", 10); err != nil || len(got) != 0 {
+			t.Error(got, err)
+		}
+		wantAbout(t, other, "team/app", d, all[1:]...)
+		if err := s.PutManifest(ctx, "team/app", d, m); err != nil {
+			t.Error(err)
+		}
+		if got, err := s.Manifest(ctx, "team/app", d); err != nil || !bytes.Equal(got, m) {
+			t.Error(err)
+		}
+	})
+}
+
+// Each request of a push, of a list of referrers and of a removal meets each fault
+// once.
+func TestFaultsAtTheWireSpoilNoPushAndNoRemoval(t *testing.T) {
+	for name, fault := range map[string]s3test.Fault{
+		"503": {Status: 503, RetryAfter: "0"}, "409": {Status: 409}, "drop": {Drop: true}, "lose": {Lose: true},
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); eachRequestMeets(t, name, fault) })
+	}
+}
+
+func eachRequestMeets(t *testing.T, name string, fault s3test.Fault) {
+	f, s := overFake(t)
+	ctx, m := t.Context(), []byte(`{"schemaVersion":2}`)
+	d := manifest.DigestOf(m)
+	for at := 1; ; at++ {
+		var n, hit atomic.Int32
+		f.Fault(func(*http.Request) *s3test.Fault {
+			if n.Add(1) == int32(at) {
+				hit.Store(1)
+				return &fault
+			}
+			return nil
+		})
+		fresh := storeOver(t, bucketOf(t, f)) // with all its retries, and nothing in memory
+		repo := fmt.Sprint("team/app", at)
+		for i, err := range []error{fresh.PutManifest(ctx, repo, d, m), fresh.PutTag(ctx, repo, "v1", d)} {
+			if err != nil {
+				t.Errorf("%s at %d: push %d: %v", name, at, i, err)
+			}
+		}
+		r := pushAbout(t, fresh, repo, d, at, false)
+		wantAbout(t, fresh, repo, d, r)
+		if err := fresh.RemoveManifest(ctx, repo, d); err != nil {
+			t.Errorf("%s at %d: %v", name, at, err)
+		}
+		f.Fault(nil)
+		wantAbout(t, s, repo, d, r)
+		if _, err := s.Tag(ctx, repo, "v1"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s at %d: the tag: %v", name, at, err)
+		}
+		if got, err := s.Manifest(ctx, repo, d); err != nil || !bytes.Equal(got, m) {
+			t.Errorf("%s at %d: %v", name, at, err)
+		}
+		forget(t, f, s, d)
+		if hit.Load() == 0 {
+			break
+		}
+		if at > 60 {
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+func bucketOf(t testing.TB, f *s3test.Server) s3store.Bucket { return mustOpen(t, f.Config("minio")) }
+
+// Where the bucket ignores conditions a manifest that is pushed twice is written
+// twice, with the same bytes; where it has no such conditions it is looked for first.
+func TestManifestsArePushedToStoresWithoutConditions(t *testing.T) {
+	f, s := overFake(t)
+	f.SetQuirks(s3test.Quirks{IgnoreIfNoneMatch: true})
+	s.Start(t.Context())
+	waitFor(t, func() bool { return s.Status().ConditionalPut == s3store.No })
+	m := []byte(`{"schemaVersion":2}`)
+	d := manifest.DigestOf(m)
+	for i, want := range []map[string]int{{"stat": 1, "put": 2}, {"stat": 1, "put": 1}} {
+		f.ResetCounts()
+		if err := s.PutManifest(t.Context(), "team/app", d, m); err != nil {
+			t.Fatal(err)
+		}
+		if stat, put := f.Count("stat"), f.Count("put"); stat != want["stat"] || put != want["put"] {
+			t.Errorf("push %d: %d looks and %d writes, want %v", i+1, stat, put, want)
+		}
+	}
+	if got, err := s.Manifest(t.Context(), "team/app", d); err != nil || !bytes.Equal(got, m) {
+		t.Error(err)
+	}
 }

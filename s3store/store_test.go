@@ -82,6 +82,13 @@ func (w *tap) Put(ctx context.Context, key string, body io.ReadSeeker, size int6
 	return w.Bucket.Put(ctx, key, body, size, opt)
 }
 
+func (w *tap) Delete(ctx context.Context, key string) error {
+	if err := w.sends("delete", key); err != nil {
+		return err
+	}
+	return w.Bucket.Delete(ctx, key)
+}
+
 func (w *tap) List(ctx context.Context, prefix, delimiter, after string, max int) (Page, error) {
 	if err := w.sends("list", prefix); err != nil {
 		return Page{}, err
@@ -266,14 +273,27 @@ func TestCallsAreFew(t *testing.T) {
 	h.put(large, ld)
 	h.wantCalls(map[string]int{"stat": 2, "create": 1, "part": 2, "complete": 1})
 
-	if err := h.PutManifest(t.Context(), "team/app", d, body); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		repo  string
+		size  int
+		calls map[string]int
+	}{
+		{"team/app", 1000, map[string]int{"put": 2}},
+		{"team/app", 1000, map[string]int{"put": 2, "stat": 1}}, // the bytes were there
+		{"ghcr.io/owner/app", 2000, map[string]int{"put": 2, "stat": 1}},
+		{"ghcr.io/owner/app", 2000, map[string]int{"put": 1, "stat": 1}}, // another host mirrored them
+		{"team/app", len(body), map[string]int{"put": 2, "stat": 1}},
+	} {
+		body, d := blob(c.size)
+		if err := h.PutManifest(t.Context(), c.repo, d, body); err != nil {
+			t.Fatal(err)
+		}
+		h.wantCalls(c.calls)
 	}
-	h.wantCalls(map[string]int{"stat": 1, "put": 1}) // the bytes were there
 	if err := h.PutTag(t.Context(), "team/app", "v1", d); err != nil {
 		t.Fatal(err)
 	}
-	h.wire.count()
+	h.wantCalls(map[string]int{"put": 2}) // with the manifest's: four for a push
 	if got, err := h.Tag(t.Context(), "team/app", "v1"); err != nil || got != d {
 		t.Errorf("Tag: %v, %v", got, err)
 	}
@@ -364,6 +384,16 @@ func TestWrongManifestIsNotReturnedAndIsReplaced(t *testing.T) {
 		t.Error(err)
 	}
 	h.wantErr(h.PutManifest(t.Context(), "team/app", d, body[1:]), manifest.ErrMismatch)
+
+	h.plant(blobKey(d), body[1:]) // nobody has read it
+	h.wire.count()
+	if err := h.PutManifest(t.Context(), "team/app", d, body); err != nil {
+		t.Fatal(err)
+	}
+	h.wantCalls(map[string]int{"put": 3, "stat": 1}) // refused, looked at, replaced, linked
+	if got, err := h.Manifest(t.Context(), "team/app", d); err != nil || !bytes.Equal(got, body) {
+		t.Error(err)
+	}
 
 	h.plant(blobKey(d), make([]byte, manifest.MaxSize+1))
 	_, err = h.Manifest(t.Context(), "team/app", d)

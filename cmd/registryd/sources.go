@@ -32,8 +32,13 @@ func (w *wiring) trouble() (lines []string) {
 	if s := w.bucket.Status(); s.Writable == s3store.No {
 		lines = append(lines, "store: read only for this host: "+s.Refusal)
 	}
+	return append(lines, w.webhookTrouble()...)
+}
+
+// webhookTrouble names the webhooks that do not take their events.
+func (w *wiring) webhookTrouble() (lines []string) {
 	if w.hooks == nil {
-		return lines
+		return nil
 	}
 	for _, s := range w.hooks.Status() {
 		if s.Trouble != "" {

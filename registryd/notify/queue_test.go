@@ -197,7 +197,7 @@ func TestTheFileSaysAtEachMomentWhatWaits(t *testing.T) {
 	q := newQueue(names)
 	q.kept = true
 	var file []byte
-	for step := range 3000 {
+	for step := range 1000 {
 		switch rnd.IntN(4) {
 		case 0, 1:
 			action := []string{Push, Pull}[rnd.IntN(2)]

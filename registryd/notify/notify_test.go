@@ -192,15 +192,18 @@ func TestWhatEndpointsDoWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			checked := make(chan struct{})
 			v := newReceiver(t, nil)
 			v.answer = func(w http.ResponseWriter, r *http.Request, e Event) {
 				if len(v.tags()) == 1 {
 					c.answer(w, r, e)
+					return
 				}
+				<-checked
 			}
 			limit := 20 * time.Second
 			if c.told == context.DeadlineExceeded.Error() {
-				limit = 100 * time.Millisecond
+				limit = time.Second
 			}
 			h := newTester(t, Endpoint{Name: "ci", URL: v.URL + "/?token=s3cret", Timeout: limit})
 			h.push("v1", "v2")
@@ -208,6 +211,7 @@ func TestWhatEndpointsDoWrong(t *testing.T) {
 			if s := h.Status()[0]; s.Trouble != c.told || s.Waiting != 2 || s.Since.IsZero() {
 				t.Errorf("it stands at %+v, want trouble %q", s, c.told)
 			}
+			close(checked)
 			v.wantTags("v1", "v1", "v2")
 			if v.got[0].event.ID != v.got[1].event.ID {
 				t.Error("the second attempt has another id")

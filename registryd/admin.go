@@ -23,12 +23,15 @@ var _ operator = (*Registry)(nil)
 
 // AdminOptions says what the admin API shows beside the registry's own state.
 type AdminOptions struct {
-	Metrics *Metrics        // nil: /metrics is not there
-	Names   []string        // further names of this host, beside its addresses and host name
-	Cache   func() any      // the cache's part of the status, to be JSON; nil: none
-	Sources func() any      // what the clients of the bucket and the upstreams know, to be JSON; nil: none
-	Trouble func() []string // what else /readyz should name, one line each; nil: nothing
-	Version string
+	Metrics *Metrics   // nil: /metrics is not there
+	Names   []string   // further names of this host, beside its addresses and host name
+	Cache   func() any // the cache's part of the status, to be JSON; nil: none
+	Sources func() any // what the clients of the bucket and the upstreams know, to be JSON; nil: none
+	// Webhooks is how those stand who are told of events, to be JSON; nil: there are
+	// none.
+	Webhooks func() any
+	Trouble  func() []string // what else /readyz should name, one line each; nil: nothing
+	Version  string
 }
 
 // An admin answers people, schedulers and Prometheus.
@@ -100,10 +103,11 @@ func since(line string, t time.Time) string {
 
 // Overview is the body of /api/v1/status.
 type Overview struct {
-	Version string    `json:"version,omitempty"`
-	Started time.Time `json:"started"`
-	Cache   any       `json:"cache,omitempty"`
-	Sources any       `json:"sources,omitempty"`
+	Version  string    `json:"version,omitempty"`
+	Started  time.Time `json:"started"`
+	Cache    any       `json:"cache,omitempty"`
+	Sources  any       `json:"sources,omitempty"`
+	Webhooks any       `json:"webhooks,omitempty"`
 	Status
 }
 
@@ -114,6 +118,9 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	if a.options.Sources != nil {
 		o.Sources = a.options.Sources()
+	}
+	if a.options.Webhooks != nil {
+		o.Webhooks = a.options.Webhooks()
 	}
 	reply(w, http.StatusOK, o)
 }

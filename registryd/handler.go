@@ -72,6 +72,8 @@ type HandlerOptions struct {
 	Stall time.Duration
 	// Push says whose pushes and deletes are taken.
 	Push Push
+	// Events hears of pushes, deletes and pulls; nil: nobody does.
+	Events Events
 }
 
 // A Handler is the distribution API over a Registry. It is an http.Handler and
@@ -82,6 +84,7 @@ type Handler struct {
 	access   *slog.Logger
 	stall    time.Duration
 	push     Push
+	events   Events // nil: nobody listens
 	pages    pages
 
 	manifests, blobs headerCache
@@ -94,7 +97,7 @@ func NewHandler(g *Registry, o HandlerOptions) *Handler {
 }
 
 func newHandler(c contents, o HandlerOptions) *Handler {
-	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, push: o.Push, pages: newPages(o.Names), manifests: newHeaderCache(), blobs: newHeaderCache()}
+	h := &Handler{contents: c, metrics: o.Metrics, access: o.Access, stall: o.Stall, push: o.Push, events: o.Events, pages: newPages(o.Names), manifests: newHeaderCache(), blobs: newHeaderCache()}
 	if h.metrics == nil {
 		h.metrics = NewMetrics(nil)
 	}

@@ -37,6 +37,7 @@ type Metrics struct {
 	upstreamBytes    *prometheus.CounterVec
 	storeRequests    *prometheus.CounterVec
 	fills            *prometheus.CounterVec
+	webhookEvents    *prometheus.CounterVec
 }
 
 // A counter is a prometheus.Counter in a form that an atomic.Pointer can hold.
@@ -75,6 +76,7 @@ func NewMetrics(cache func() CacheStats) *Metrics {
 		upstreamBytes:    counters("upstream_bytes_total", "Bytes of bodies received from upstream registries.", "upstream"),
 		storeRequests:    counters("store_requests_total", "Requests sent to the bucket; code 0 stands for no answer.", "op", "code"),
 		fills:            counters("fills_total", "Fills of the disk that ended, by source and result.", "source", "result"),
+		webhookEvents:    counters("webhook_events_total", "What became of events for webhooks, by webhook and result.", "endpoint", "result"),
 	}
 	served := counters("served_bytes_total", "Bytes of content sent to clients, by where they came from.", "source")
 	firstByte := prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -87,7 +89,7 @@ func NewMetrics(cache func() CacheStats) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "registryd_" + name, Help: help}, func() float64 { return float64(of(cache())) })
 	}
 	m.registry.MustRegister(
-		m.requests, m.upstreamRequests, m.upstreamBytes, m.storeRequests, m.fills, served, firstByte,
+		m.requests, m.upstreamRequests, m.upstreamBytes, m.storeRequests, m.fills, m.webhookEvents, served, firstByte,
 		gauge("cache_bytes", "Bytes on the disk that count against the budget.", func(s CacheStats) int64 { return s.Bytes }),
 		gauge("cache_budget_bytes", "The budget of the disk cache in bytes.", func(s CacheStats) int64 { return s.Budget }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "registryd_evicted_bytes_total", Help: "Bytes evicted from the disk cache."},
@@ -123,6 +125,20 @@ func (m *Metrics) ObserveStore(op string, code int) {
 // ObserveFill counts a fill that ended; source and result are the cache's words.
 func (m *Metrics) ObserveFill(source, result string) {
 	m.fills.WithLabelValues(source, result).Inc()
+}
+
+// ObserveWebhook counts what became of an event; endpoint is a configured name,
+// result the notifier's word.
+func (m *Metrics) ObserveWebhook(endpoint, result string) {
+	m.webhookEvents.WithLabelValues(endpoint, result).Inc()
+}
+
+// WatchWebhook has each scrape ask how many events wait for a configured webhook.
+// Call it once for each.
+func (m *Metrics) WatchWebhook(endpoint string, waiting func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "registryd_webhook_queue", Help: "Events that wait for a webhook to take them.", ConstLabels: prometheus.Labels{"endpoint": endpoint},
+	}, func() float64 { return float64(waiting()) }))
 }
 
 // finished counts a request that w answered.

@@ -45,16 +45,19 @@ func (h *Handler) manifest(w *response, r *http.Request, t target, repo Reposito
 		w.setLength(c)
 		w.WriteHeader(http.StatusOK)
 	case a.Large != nil && a.Large.File() != nil:
-		return serveContent(w, r, m.Digest, a.Size, a.Large.File())
+		err = serveContent(w, r, m.Digest, a.Size, a.Large.File())
 	case a.Large != nil:
-		return serveContent(w, r, m.Digest, a.Size, bytes.NewReader(a.Large.Bytes()))
+		err = serveContent(w, r, m.Digest, a.Size, bytes.NewReader(a.Large.Bytes()))
 	case conditional(r):
-		return serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
+		err = serveContent(w, r, m.Digest, int64(len(m.Body)), bytes.NewReader(m.Body))
 	default:
 		w.setLength(c)
 		w.writeWhole(m.Body)
 	}
-	return nil
+	if err == nil && h.events != nil {
+		h.pulled(w, r, &t, &repo, &a)
+	}
+	return err
 }
 
 // setLength sets the Content-Length of all of the content.

@@ -28,6 +28,7 @@ func (c *config) check(p *problems) {
 	}
 	c.checkStore(p)
 	c.checkUpstreams(p)
+	c.checkWebhooks(p)
 	c.checkShared(p, c.listen)
 }
 

@@ -18,6 +18,7 @@ type config struct {
 	upstreams     []upstreamConfig // in the order of the file
 	defaultName   string           // the upstream of bare names; "" for none
 	push          string           // who may push and delete: "loopback" or "off"
+	webhooks      []webhookConfig  // in the order of the file
 
 	origin map[string]string // key -> where its value was said, for those that were
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The environment sets any key of the configuration but upstreams: cache.dir is
+// The environment sets any key of the configuration but upstreams and webhooks: cache.dir is
 // REGISTRYD_CACHE_DIR. It goes over the file, because it is what a container, a
 // unit file and a person at a shell can change without one.
 const envPrefix = "REGISTRYD_"

@@ -90,10 +90,19 @@ func (r reader) mapping(path string, n ast.Node, each func(key string, at int, v
 
 // top takes a key of the file's first level.
 func (r reader) top(key string, line int, v ast.Node) {
-	if key != "upstreams" {
-		r.key(r.config.fields(), "", []string{"upstreams"}, r.config.origin)(key, line, v)
-		return
+	switch key {
+	case "upstreams":
+		r.upstreams(key, line, v)
+	case "webhooks":
+		r.config.origin[key] = at(line)
+		r.config.webhooks = r.webhooks(key, v)
+	default:
+		r.key(r.config.fields(), "", []string{"upstreams", "webhooks"}, r.config.origin)(key, line, v)
 	}
+}
+
+// upstreams reads the mapping of upstreams by name.
+func (r reader) upstreams(key string, line int, v ast.Node) {
 	r.config.origin[key] = at(line)
 	r.config.upstreams = nil // the file's list takes the place of the default one
 	r.mapping(key, v, func(name string, line int, v ast.Node) {
@@ -129,6 +138,47 @@ func (r reader) tags(path string, n ast.Node) (rules []tagConfig) {
 		rules = append(rules, t)
 	}
 	return rules
+}
+
+// webhooks reads the list of endpoints.
+func (r reader) webhooks(path string, n ast.Node) (hooks []webhookConfig) {
+	if _, none := n.(*ast.NullNode); none {
+		return nil
+	}
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		r.add(at(line(n)), "%s is a list; write - {name: ci, url: https://ci.corp/registry} below it", path)
+		return nil
+	}
+	for i, item := range seq.Values {
+		h := newWebhook(i)
+		h.line = line(item)
+		one := r.key(h.fields(), h.path()+".", []string{"headers"}, nil)
+		r.mapping(h.path(), item, func(key string, at int, v ast.Node) {
+			h.line = min(h.line, at) // a mapping's own token may be further down
+			if key == "headers" {
+				h.headers = r.headers(h.path()+"."+key, v)
+				return
+			}
+			one(key, at, v)
+		})
+		hooks = append(hooks, *h)
+	}
+	return hooks
+}
+
+// headers reads a mapping of any keys to values.
+func (r reader) headers(path string, n ast.Node) map[string]string {
+	headers := map[string]string{}
+	r.mapping(path, n, func(name string, line int, v ast.Node) {
+		value, err := scalar(text{}, v)
+		if err != nil {
+			r.add(at(line), "%s.%s: %v", path, name, err)
+			return
+		}
+		headers[name] = value
+	})
+	return headers
 }
 
 // key returns the function that takes one key of fields: it sets the value, goes

@@ -17,7 +17,7 @@ func TestReadmeNamesEveryKeyAndCommand(t *testing.T) {
 			t.Errorf("README.md does not mention `%s", word)
 		}
 	}
-	for _, fields := range [][]field{new(config).fields(), new(upstreamConfig).fields(), new(tagConfig).fields()} {
+	for _, fields := range [][]field{new(config).fields(), new(upstreamConfig).fields(), new(tagConfig).fields(), new(webhookConfig).fields()} {
 		for _, f := range fields {
 			wants(f.key)
 		}

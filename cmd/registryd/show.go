@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +49,32 @@ func (c *config) show(w io.Writer) {
 				words = append(words, f.key+": "+render(f))
 			}
 			fmt.Fprintf(w, "      - {%s}\n", strings.Join(words, ", "))
+		}
+	}
+	c.showWebhooks(w)
+}
+
+// showWebhooks writes the list of webhooks. What is in their headers is as a rule a
+// token.
+func (c *config) showWebhooks(w io.Writer) {
+	if len(c.webhooks) == 0 {
+		return // no list is the key's absence
+	}
+	fmt.Fprintf(w, "webhooks: # %s\n", c.origin["webhooks"])
+	for i := range c.webhooks {
+		h := &c.webhooks[i]
+		lead := "  - "
+		for _, f := range h.fields() {
+			if f.value.String() != "" {
+				fmt.Fprintf(w, "%s%s: %s\n", lead, f.key, render(f))
+				lead = "    "
+			}
+		}
+		if len(h.headers) > 0 {
+			fmt.Fprintf(w, "    headers:\n")
+		}
+		for _, name := range slices.Sorted(maps.Keys(h.headers)) {
+			fmt.Fprintf(w, "      %s: %s\n", plain(name), hidden)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"hostlocal/registryd/upstream"
 	"hostlocal/s3store"
@@ -30,6 +31,19 @@ func (w *wiring) trouble() (lines []string) {
 	}
 	if s := w.bucket.Status(); s.Writable == s3store.No {
 		lines = append(lines, "store: read only for this host: "+s.Refusal)
+	}
+	return append(lines, w.webhookTrouble()...)
+}
+
+// webhookTrouble names the webhooks that do not take their events.
+func (w *wiring) webhookTrouble() (lines []string) {
+	if w.hooks == nil {
+		return nil
+	}
+	for _, s := range w.hooks.Status() {
+		if s.Trouble != "" {
+			lines = append(lines, fmt.Sprintf("webhook %s: %s (since %s, %d events wait)", s.Name, s.Trouble, s.Since.UTC().Format(time.RFC3339), s.Waiting))
+		}
 	}
 	return lines
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hostlocal/registryd"
+	"hostlocal/registryd/notify"
 	"hostlocal/s3store"
 )
 
@@ -16,8 +17,9 @@ import (
 // types.
 type overview struct {
 	registryd.Overview
-	Cache   cacheStatus `json:"cache"`
-	Sources sources     `json:"sources"`
+	Cache    cacheStatus     `json:"cache"`
+	Sources  sources         `json:"sources"`
+	Webhooks []notify.Status `json:"webhooks,omitempty"`
 }
 
 func statusCommand(load loader) *cobra.Command {
@@ -71,6 +73,9 @@ func (o *overview) show(w io.Writer) {
 	}
 	for _, u := range o.Upstreams {
 		line("upstream", "%s: %s%s", u.Name, trouble(u.Trouble, u.Since), o.Sources.rateText(u.Name))
+	}
+	for _, h := range o.Webhooks {
+		line("webhook", "%s: %s, %s", h.Name, trouble(h.Trouble, h.Since), h.Counts())
 	}
 	if o.Stale > 0 {
 		line("stale", "%d answers with a tag that was not confirmed in time", o.Stale)

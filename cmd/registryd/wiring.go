@@ -15,6 +15,7 @@ import (
 	"hostlocal/blobcache"
 	"hostlocal/manifest"
 	"hostlocal/registryd"
+	"hostlocal/registryd/notify"
 	"hostlocal/registryd/upstream"
 	"hostlocal/s3store"
 )
@@ -36,6 +37,7 @@ type wiring struct {
 	cache   *blobcache.Cache
 	bucket  *s3store.Store
 	clients map[string]*upstream.Client
+	hooks   *notify.Notifier // nil: there are none
 	closers []func(context.Context) error
 }
 
@@ -76,6 +78,9 @@ func (w *wiring) daemon() (*daemon, error) {
 	if err := w.openStore(); err != nil {
 		return nil, err
 	}
+	if w.hooks, err = w.openWebhooks(); err != nil {
+		return nil, err
+	}
 	g, err := registryd.New(registryd.Options{
 		Names:       w.meanings(),
 		Cache:       w.cache,
@@ -103,17 +108,23 @@ func (w *wiring) daemon() (*daemon, error) {
 		access = l
 		w.later(closeLog)
 	}
+	served := registryd.HandlerOptions{Metrics: w.metrics, Access: access, Names: w.names, Push: w.pushes()}
+	shown := registryd.AdminOptions{
+		Metrics: w.metrics,
+		Names:   w.names,
+		Cache:   func() any { return w.cache.Stats() },
+		Sources: func() any { return w.sources() },
+		Trouble: w.trouble,
+		Version: versionString(),
+	}
+	if w.hooks != nil {
+		served.Events = w.hooks
+		shown.Webhooks = func() any { return w.hooks.Status() }
+	}
 	return &daemon{
-		registry: registryd.NewServer(registryd.NewHandler(g, registryd.HandlerOptions{Metrics: w.metrics, Access: access, Names: w.names, Push: w.pushes()}), w.log),
-		admin: registryd.NewServer(registryd.NewAdmin(g, registryd.AdminOptions{
-			Metrics: w.metrics,
-			Names:   w.names,
-			Cache:   func() any { return w.cache.Stats() },
-			Sources: func() any { return w.sources() },
-			Trouble: w.trouble,
-			Version: versionString(),
-		}), w.log),
-		close: w.close,
+		registry: registryd.NewServer(registryd.NewHandler(g, served), w.log),
+		admin:    registryd.NewServer(registryd.NewAdmin(g, shown), w.log),
+		close:    w.close,
 	}, nil
 }
 

@@ -56,6 +56,7 @@ func command() *cobra.Command {
 		resolveCommand(loaded),
 		refreshCommand(loaded),
 		evictCommand(loaded),
+		importCommand(loaded),
 		configCommand(loaded),
 		loadtestCommand(),
 		versionCommand(),

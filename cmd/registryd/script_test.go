@@ -39,6 +39,10 @@ func TestMain(m *testing.M) {
 //	hub up                bring it back
 //	hub limit N LEFT      the upstream says from now on that it grants N pulls, LEFT are left
 //	hub served N          the upstream has had N requests for blobs, in all
+//	archive KIND PATH NAME SIZE..
+//	                      make an archive of an image with layers of these sizes: docker
+//	                      (docker save's), tar (an OCI layout in one), layout (a folder) or
+//	                      damaged (docker's, with a wrong byte)
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -49,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"ready":   ready,
 			"settled": settled,
 			"hub":     hub,
+			"archive": makeArchive,
 		},
 	})
 }

@@ -91,7 +91,8 @@ var contentFields = []string{"Content-Type", "Content-Length", "Content-Range", 
 // will not come are taken back.
 func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	w.err = err
-	if r.Context().Err() != nil {
+	// Of one that stalled net/http says so, too, but it is there.
+	if b := (brokenBody{}); r.Context().Err() != nil && !(errors.As(err, &b) && b.stalled()) {
 		w.status = statusClientGone // whatever went wrong then went wrong for nobody
 		if rt == routeUpload {
 			// One that closed only its own end would be told 200 by net/http.

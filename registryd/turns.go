@@ -31,17 +31,17 @@ var (
 	errTaken = errors.New("another one is sending the blob")
 )
 
-// push gives the bucket a blob that was pushed. arriving says that r waits for bytes
-// that are still to come. What it leaves in the bucket when it fails is gone on with by
+// push gives the bucket a blob that was pushed, as r gives it for as long as the turn
+// lasts. arriving says that it waits for bytes that are still to come. What it leaves in the bucket when it fails is gone on with by
 // the next push of the blob, or removed after abandonAfter, by the next process if
 // need be.
-func (w *writer) push(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt, arriving bool) error {
+func (w *writer) push(ctx context.Context, d manifest.Digest, size int64, r func(context.Context) io.ReaderAt, arriving bool) error {
 	ctx, t, err := w.takeTurn(ctx, d, arriving)
 	if err != nil {
 		return err
 	}
 	defer w.endTurn(d, t)
-	err = w.put(ctx, d, size, r)
+	err = w.put(ctx, d, size, r(ctx))
 	switch {
 	case err == nil:
 		w.answered()

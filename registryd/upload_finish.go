@@ -56,7 +56,7 @@ func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) er
 	case err != nil:
 		return err
 	case unsent != nil:
-		unsent = s.g.writer.push(ctx, d, s.size(), landed{ctx, s.spool}, false)
+		unsent = s.g.writer.push(ctx, d, s.size(), s.landed, false)
 	}
 	if unsent == nil {
 		unsent = s.g.store().LinkLayer(ctx, s.repo.String(), d)

@@ -11,7 +11,6 @@ import (
 // A transit is a blob on its way to the bucket while its bytes arrive. The last of
 // them is held back until the digest matched, so that nothing wrong is completed there.
 type transit struct {
-	ctx     context.Context
 	cancel  context.CancelFunc
 	spool   spooled
 	size    int64         // of the blob, in bytes
@@ -23,24 +22,33 @@ type transit struct {
 // sendArriving begins to send a blob of size bytes. decide and wait must follow.
 func (s *session) sendArriving(ctx context.Context, d manifest.Digest, size int64) *transit {
 	ctx, cancel := context.WithCancel(ctx)
-	x := &transit{ctx: ctx, cancel: cancel, spool: s.spool, size: size, decided: make(chan struct{}), done: make(chan error, 1)}
-	go func() { x.done <- s.g.writer.push(ctx, d, size, x, true) }()
+	x := &transit{cancel: cancel, spool: s.spool, size: size, decided: make(chan struct{}), done: make(chan error, 1)}
+	go func() { x.done <- s.g.writer.push(ctx, d, size, x.during, true) }()
 	return x
 }
 
+// during is the blob for as long as ctx lasts.
+func (x *transit) during(ctx context.Context) io.ReaderAt { return passenger{x, ctx} }
+
+// A passenger reads a transit.
+type passenger struct {
+	*transit
+	ctx context.Context
+}
+
 // ReadAt implements io.ReaderAt.
-func (x *transit) ReadAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) >= x.size {
+func (p passenger) ReadAt(b []byte, off int64) (int, error) {
+	if off+int64(len(b)) >= p.size {
 		select {
-		case <-x.decided:
-			if x.wrong != nil {
-				return 0, x.wrong
+		case <-p.decided:
+			if p.wrong != nil {
+				return 0, p.wrong
 			}
-		case <-x.ctx.Done():
-			return 0, x.ctx.Err()
+		case <-p.ctx.Done():
+			return 0, p.ctx.Err()
 		}
 	}
-	return x.spool.ReadAtContext(x.ctx, p, off)
+	return p.spool.ReadAtContext(p.ctx, b, off)
 }
 
 // decide says what became of the body: nil if the digest matched. What broke off may
@@ -59,14 +67,13 @@ func (x *transit) wait() error {
 	return <-x.done
 }
 
-// landed is an upload that is complete, as an io.ReaderAt.
+// landed is the upload, all of which is here, for as long as ctx lasts.
+func (s *session) landed(ctx context.Context) io.ReaderAt { return landed{s.spool, ctx} }
+
 type landed struct {
-	ctx   context.Context
 	spool spooled
+	ctx   context.Context
 }
 
-func (l landed) ReadAt(p []byte, off int64) (int, error) {
-	return l.spool.ReadAtContext(l.ctx, p, off)
-}
-
-var _ io.ReaderAt = landed{}
+// ReadAt implements io.ReaderAt.
+func (l landed) ReadAt(b []byte, off int64) (int, error) { return l.spool.ReadAtContext(l.ctx, b, off) }

@@ -2,8 +2,9 @@ package registryd
 
 import "slices"
 
-// takeOver enters what the last process did not get done. Nothing of it is begun
-// before resume: a blob may have to wait for its fill to be resumed.
+// takeOver enters what the last process did not get done, but for what this one is
+// not to write. Nothing of it is begun before resume: a blob may have to wait for its
+// fill to be resumed.
 func (w *writer) takeOver() error {
 	if w.file == nil {
 		return nil
@@ -15,7 +16,9 @@ func (w *writer) takeOver() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, x := range list {
-		w.enter(x)
+		if w.mirror {
+			w.enter(x)
+		}
 	}
 	for d, lines := range notes {
 		w.uploads.set(d, lines)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
+	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
@@ -32,6 +33,8 @@ const statusClientGone = 499
 func answerTo(err error, rt route) (status int, e errcode.Error) {
 	var coded errcode.Error
 	var outside beyondError
+	var broken brokenBody
+	var bucket notTaken
 	var timeout net.Error
 	var network *net.OpError
 	switch {
@@ -39,7 +42,17 @@ func answerTo(err error, rt route) (status int, e errcode.Error) {
 		return coded.Code.Descriptor().HTTPStatusCode, coded
 	case errors.As(err, &outside):
 		return http.StatusRequestedRangeNotSatisfiable, errcode.ErrorCodeRangeInvalid.WithMessage(err.Error())
-	case errors.Is(err, manifest.ErrDigest):
+	case errors.As(err, &broken):
+		return pick(broken.stalled(), http.StatusRequestTimeout, http.StatusBadRequest), errcode.ErrorCodeBlobUploadInvalid.WithMessage(plain(err))
+	case errors.Is(err, errUploadInUse):
+		return http.StatusConflict, errcode.ErrorCodeBlobUploadInvalid.WithMessage(err.Error())
+	case errors.Is(err, blobcache.ErrTooManyUploads):
+		return http.StatusTooManyRequests, errcode.ErrorCodeTooManyRequests.WithMessage("too many uploads are under way here, or were left unfinished: finish or cancel some; those that nobody goes on with are removed after a while")
+	case errors.Is(err, blobcache.ErrNoRoom):
+		return http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable.WithMessage("this host's disk has no room for it: let pushes that are under way end, raise cache.size, or push through another host. " + plain(err))
+	case errors.As(err, &bucket) && !bucket.refused():
+		return http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable.WithMessage(plain(err))
+	case errors.Is(err, manifest.ErrDigest), rt == routeUpload && errors.Is(err, manifest.ErrMismatch):
 		return http.StatusBadRequest, errcode.ErrorCodeDigestInvalid.WithMessage(plain(err))
 	case errors.Is(err, manifest.ErrName), errors.Is(err, manifest.ErrTag), errors.Is(err, manifest.ErrReference):
 		return http.StatusBadRequest, errcode.ErrorCodeNameInvalid.WithMessage(plain(err))
@@ -78,8 +91,13 @@ var contentFields = []string{"Content-Type", "Content-Length", "Content-Range", 
 // will not come are taken back.
 func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	w.err = err
-	if r.Context().Err() != nil {
+	// Of one that stalled net/http says so, too, but it is there.
+	if b := (brokenBody{}); r.Context().Err() != nil && !(errors.As(err, &b) && b.stalled()) {
 		w.status = statusClientGone // whatever went wrong then went wrong for nobody
+		if rt == routeUpload {
+			// One that closed only its own end would be told 200 by net/http.
+			panic(http.ErrAbortHandler)
+		}
 		return
 	}
 	status, e := answerTo(err, rt)
@@ -92,7 +110,11 @@ func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	if outside := (beyondError{}); errors.As(err, &outside) {
 		hd.Set("Content-Range", fmt.Sprintf("bytes */%d", outside.size))
 	}
-	if after := restFor(err); after > 0 && status == http.StatusServiceUnavailable {
+	after := restFor(err)
+	if status == http.StatusTooManyRequests {
+		after = uploadRetry
+	}
+	if after > 0 && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) {
 		hd.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	writeError(w, status, e)

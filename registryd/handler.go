@@ -48,6 +48,12 @@ type reading interface {
 // writing is what pushes and deletes need beyond that.
 type writing interface {
 	ResolvePush(path, ns string) (Repository, error)
+	newUpload(ctx context.Context, repo Repository) (*session, error)
+	openUpload(ctx context.Context, repo Repository, id string) (*session, error)
+	uploadSize(ctx context.Context, repo Repository, id string) (int64, error)
+	finished(ctx context.Context, repo Repository, d manifest.Digest) error
+	mount(ctx context.Context, repo Repository, from *Repository, d manifest.Digest) bool
+	takesPushes() error
 }
 
 // registryContents is a Registry as contents.
@@ -131,7 +137,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case h.pages.sent(r):
 		err = errPage
 	case err != nil:
-	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case t.route != routeUpload && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		if hasBody(r) {
 			refuseBody(w, r)
 		}
@@ -198,8 +204,6 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 		return h.manifest(w, r, t, repo)
 	case routeBlob:
 		return h.blob(w, r, t, repo)
-	case routeUpload:
-		return h.uploadStatus(w, r, t, repo)
 	}
 	return h.tags(w, r, t, ns, repo)
 }

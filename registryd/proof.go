@@ -172,7 +172,12 @@ func (g *Registry) proveCheaply(ctx context.Context, repo Repository, d manifest
 }
 
 // linkLayer remembers on disk that repo has d.
+//
+//go:noinline
 func (g *Registry) linkLayer(repo string, d manifest.Digest) {
+	if m, err := g.options.Names.Resolve(repo, ""); err == nil && (m.Undecided || m.Name.IsOwn()) {
+		g.owners.Add(d, repo)
+	}
 	if err := g.links.LinkLayer(repo, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.log.Warn("layer not linked on disk", "repository", repo, "digest", d, "err", err)
 	}

@@ -48,8 +48,8 @@ func fromHere(r *http.Request) bool {
 	return false
 }
 
-// write answers what changes something: uploads, pushed manifests, deletes. An error
-// that it returns has not been answered.
+// write answers what changes something: uploads, how far one has come, pushed
+// manifests, deletes. An error that it returns has not been answered.
 //
 //go:noinline
 func (h *Handler) write(w *response, r *http.Request, t target) error {

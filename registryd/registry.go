@@ -79,7 +79,8 @@ type Registry struct {
 	links    *blobcache.Names
 	bucket   *bucket            // nil: none
 	origins  map[string]*origin // by name
-	writer   *writer            // nil: nothing is written back
+	writer   *writer            // of what is pushed, and, if Options.Mirror, of what is pulled; nil: there is no bucket
+	spool    spool              // of what is pushed
 	bg       *background
 
 	// What is known, in memory. Each bounds itself.
@@ -90,8 +91,10 @@ type Registry struct {
 	awaited   *awaited
 	decisions *lru.Cache[string, decision]
 	owed      *owed
-	scanned   *lru.Cache[string, struct{}]  // repositories whose tags were scanned
-	linked    *lru.Cache[content, struct{}] // layers whose links on disk are known to be there
+	open      *openUploads
+	owners    *lru.Cache[manifest.Digest, string] // a repository of the bucket's own that has the blob
+	scanned   *lru.Cache[string, struct{}]        // repositories whose tags were scanned
+	linked    *lru.Cache[content, struct{}]       // layers whose links on disk are known to be there
 
 	// Work under way, by what it is for.
 	confirmations *flights[tagKey, resolved]
@@ -144,6 +147,9 @@ func New(o Options) (*Registry, error) {
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
 		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
+		open:          newOpenUploads(),
+		owners:        newLRU[manifest.Digest, string](maxNamed),
+		spool:         cacheSpool{o.Cache},
 		scanned:       newLRU[string, struct{}](maxRepositories),
 		linked:        newLRU[content, struct{}](maxNamed),
 		confirmations: newFlights[tagKey, resolved](bg),
@@ -164,9 +170,11 @@ func New(o Options) (*Registry, error) {
 	if o.Store != nil {
 		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), room: newRoom("the bucket", large)}
 	}
-	if o.Store != nil && o.Mirror {
+	if o.Store != nil {
 		g.writer = newWriter(g, o.PendingFile)
-		g.owed.writer = g.writer
+		if o.Mirror {
+			g.owed.writer = g.writer
+		}
 		if err := g.writer.takeOver(); err != nil {
 			g.guard.close()
 			return nil, fmt.Errorf("reading the pending write-backs in %s: %w; remove the file to go on without them", o.PendingFile, err)
@@ -181,6 +189,7 @@ func (g *Registry) Resume() {
 	g.disk.Resume(g.Sources)
 	if g.writer != nil {
 		g.writer.resume()
+		g.expireUploads()
 	}
 }
 

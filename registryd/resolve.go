@@ -111,7 +111,7 @@ func (g *Registry) decide(name string, own bool, why string, keep time.Duration)
 	g.decisions.Add(name, decision{own, why, time.Now().Add(keep)})
 }
 
-func pick(first bool, a, b string) string {
+func pick[V any](first bool, a, b V) V {
 	if first {
 		return a
 	}

@@ -106,7 +106,7 @@ var hostilePaths = map[string]int{
 	"//":                                                              404,
 	"/v2/a/blobs/uploads/../../../x":                                  400,
 	"/v2/a/referrers/" + someDigest.String():                          404,
-	"/v2/a/blobs/uploads/x":                                           404,
+	"/v2/a/blobs/uploads/x":                                           403,
 	"/v2/a/manifests/sha256%3a" + someDigest.Hex():                    404, // an honest one, but nothing is there
 	"/v2/a/manifests/sha256%253a" + someDigest.Hex():                  404,
 	"/v2/a/blobs/" + someDigest.String() + "?ns=" + "docker.io":       404,

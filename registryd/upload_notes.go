@@ -82,12 +82,15 @@ func (w *writer) note(d manifest.Digest, note string) {
 // abandon has what is left of an upload of d removed after a while, if there is
 // anything, and nobody owes the blob by then. The caller holds mu.
 func (w *writer) abandon(d manifest.Digest) {
-	if _, ok := w.jobs[content{"", d}]; ok || len(w.uploads.notes[d]) == 0 || w.owes(d) {
+	if len(w.uploads.notes[d]) == 0 || w.owes(d) {
 		return
 	}
-	j := w.enter(write{Digest: d, abandon: true})
-	j.due = time.Now().Add(abandonAfter)
-	w.queue = append(w.queue, j)
+	j, ok := w.jobs[content{"", d}]
+	if !ok {
+		j = w.enter(write{Digest: d, abandon: true})
+		w.queue = append(w.queue, j)
+	}
+	j.due = time.Now().Add(abandonAfter) // from the last attempt on
 }
 
 // owes reports whether the blob is owed to any repository. The caller holds mu.

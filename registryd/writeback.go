@@ -73,7 +73,8 @@ type job struct {
 	due      time.Time
 }
 
-// writer gives the bucket what upstreams gave to this host. A blob is followed
+// writer gives the bucket what upstreams gave to this host, and what is pushed
+// (turns.go). A blob is followed
 // while its fill runs, so that it is in the bucket a moment after its last byte; a
 // tag is written after its manifest, a link after what it links. Mirrored
 // repositories have gaps by nature: only what was pulled is written.
@@ -97,14 +98,15 @@ type writer struct {
 	bg       *background
 	log      *slog.Logger
 	file     *pendingFile
+	mirror   bool // what upstreams gave is written
 
 	mu        sync.Mutex // guards what follows; no I/O under it
 	jobs      map[content]*job
-	queue     []*job                   // not running, in the order of their coming
-	serial    int64                    // of the last job
-	blobs     int                      // blob writers at work
-	manifests int                      // manifest writers at work
-	uploading map[manifest.Digest]bool // what they are at
+	queue     []*job                    // not running, in the order of their coming
+	serial    int64                     // of the last job
+	blobs     int                       // blob writers at work
+	manifests int                       // manifest writers at work
+	turns     map[manifest.Digest]*turn // of the blobs that are being sent, by whomever
 	uploads   uploads
 	wake      *time.Timer
 	done      int64
@@ -120,12 +122,13 @@ type writer struct {
 func newWriter(g *Registry, path string) *writer {
 	w := &writer{
 		store: g.options.Store, disk: g.disk, load: g.onDisk, bg: g.bg, log: g.log,
-		stands:    func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
-		reads:     g.bucket.answers,
-		answered:  g.bucket.well,
-		jobs:      map[content]*job{},
-		uploading: map[manifest.Digest]bool{},
-		uploads:   uploads{notes: map[manifest.Digest][]string{}},
+		stands:   func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
+		reads:    g.bucket.answers,
+		answered: g.bucket.well,
+		mirror:   g.options.Mirror,
+		jobs:     map[content]*job{},
+		turns:    map[manifest.Digest]*turn{},
+		uploads:  uploads{notes: map[manifest.Digest][]string{}},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
 		w.mu.Lock()
@@ -227,22 +230,29 @@ func (w *writer) dispatch() {
 	}
 }
 
-// start runs j if a writer is free, and nobody is at the same blob: two uploads of
-// one would send it twice. The caller holds mu.
+// start runs j if a writer is free, and nobody is at the same blob. A push that is
+// at it at the pace of its client gives way. The caller holds mu.
 func (w *writer) start(j *job) bool {
 	atWork, most, limit := &w.blobs, blobWriters, blobWriteLimit
 	if j.Manifest {
 		atWork, most, limit = &w.manifests, manifestWriters, manifestWriteLimit
 	}
-	if *atWork >= most || w.uploading[j.Digest] || w.refusal.scouting(w.blobs+w.manifests) {
+	if *atWork >= most || w.refusal.scouting(w.blobs+w.manifests) {
 		return false
 	}
+	if other := w.turns[j.Digest]; other != nil {
+		if other.arriving {
+			other.yield(errYielded)
+		}
+		return false
+	}
+	t := newTurn()
 	x := j.write
 	if !w.bg.run(limit, func(ctx context.Context) {
 		err := w.write(ctx, x)
 		w.mu.Lock()
 		*atWork--
-		delete(w.uploading, x.Digest)
+		w.freeTurn(x.Digest, t)
 		w.finish(j, err)
 		w.dispatch()
 		w.mu.Unlock()
@@ -251,7 +261,7 @@ func (w *writer) start(j *job) bool {
 		return false
 	}
 	*atWork++
-	w.uploading[j.Digest] = true
+	w.turns[j.Digest] = t
 	j.running = true
 	return true
 }

@@ -19,8 +19,27 @@ import (
 // own proof; only who joins a fill that another repository started has to be
 // asked for apart.
 func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
+	b, err := g.blobOf(ctx, repo, d, off, ranged)
+	if err != nil {
+		return g.blobAgain(ctx, &repo, d, off, ranged, err)
+	}
+	return b, nil
+}
+
+// blobAgain is Blob of what repo has become, if it has; else it returns err.
+//
+//go:noinline
+func (g *Registry) blobAgain(ctx context.Context, repo *Repository, d manifest.Digest, off int64, ranged bool, err error) (*blobcache.Blob, error) {
+	if own, ok := g.becameOwn(ctx, *repo, err); ok {
+		return g.blobOf(ctx, own, d, off, ranged)
+	}
+	return nil, err
+}
+
+// blobOf is Blob of what repo is known to be.
+func (g *Registry) blobOf(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
 	name := repo.String()
-	size, proven := g.named.size(name, d)
+	size, proven := g.proven(&repo, d)
 	open := g.guard.open(repo.Name.Host, d)
 	if proven && open {
 		if h, err := g.disk.Open(d); err == nil {
@@ -28,23 +47,39 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 			return h, nil
 		}
 	}
+	h, err := g.coldBlob(ctx, repo, d, off, ranged)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+	}
+	if open {
+		if h.Source() != SourceDisk {
+			g.claim(repo.Name.Host, d)
+		}
+		g.owed.servedBlob(name, d, size)
+	}
+	g.served(name, d)
+	return h, nil
+}
+
+// coldBlob is blobOf for a blob that is not known to be here, or not to be repo's. Its
+// part of the stack is large, and given back before links are written.
+//
+//go:noinline
+func (g *Registry) coldBlob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
+	name := repo.String()
+	size, proven := g.proven(&repo, d)
 	until := time.Now().Add(answerLimit)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	if !open {
-		h, err := g.guardedBlob(ctx, repo, d, blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name})
-		if err != nil {
-			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
-		}
-		g.served(name, d)
-		return h, nil
+	if !g.guard.open(repo.Name.Host, d) {
+		return g.guardedBlob(ctx, repo, d, blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name})
 	}
 	var err error
 	if !proven {
 		if err = g.proveCheaply(ctx, repo, d, until); err == nil {
 			size, proven = g.named.size(name, d)
 		} else if repo.Name.IsOwn() {
-			return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+			return nil, err
 		}
 	}
 	want := blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name, Sources: g.sources(repo, d, proven)}
@@ -56,7 +91,7 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 			if err == nil {
 				h.Close()
 			}
-			return nil, fmt.Errorf("blob %s of %s: %w", d, name, perr)
+			return nil, perr
 		}
 		if err != nil && g.bucket != nil {
 			want.Sources = g.sources(repo, d, true)
@@ -64,13 +99,8 @@ func (g *Registry) Blob(ctx context.Context, repo Repository, d manifest.Digest,
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
+		return nil, err
 	}
-	if h.Source() != SourceDisk {
-		g.claim(repo.Name.Host, d)
-	}
-	g.served(name, d)
-	g.owed.servedBlob(name, d, size)
 	return h, nil
 }
 
@@ -129,7 +159,16 @@ func (g *Registry) repository(name string) Repository {
 // StatBlob returns the length of the blob in bytes and the source that said so,
 // without fetching it. Errors are as those of Manifest.
 func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
-	until := time.Now().Add(answerLimit)
+	size, source, err = g.statOf(ctx, repo, d)
+	if own, ok := g.becameOwn(ctx, repo, err); ok {
+		return g.statOf(ctx, own, d)
+	}
+	return size, source, err
+}
+
+// statOf is StatBlob of what repo is known to be.
+func (g *Registry) statOf(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error) {
+	until := time.Now().Add(g.limit(repo))
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	// Of what is guarded it is none of another upstream's business that it is here.
@@ -144,8 +183,11 @@ func (g *Registry) StatBlob(ctx context.Context, repo Repository, d manifest.Dig
 			}
 		}
 	}
-	f := g.stats.join(content{repo.String(), d}, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })
-	s, err := f.wait(ctx, until)
+	older := never[stat]
+	if repo.Name.IsOwn() {
+		older = missing
+	}
+	s, err := g.stats.since(ctx, time.Now(), until, content{repo.String(), d}, older, func(ctx context.Context) (stat, error) { return g.stat(ctx, repo, d) })
 	if err != nil {
 		return 0, "", fmt.Errorf("blob %s of %s: %w", d, repo, err)
 	}
@@ -161,8 +203,8 @@ type stat struct {
 // stat asks the sources for a blob that is not on this disk.
 func (g *Registry) stat(ctx context.Context, repo Repository, d manifest.Digest) (stat, error) {
 	fromBucket := func(ctx context.Context) (stat, error) {
-		if _, ok := g.named.size(repo.String(), d); !ok {
-			if err := g.bucketHasLayer(ctx, repo, d); err != nil {
+		if _, ok := g.proven(&repo, d); !ok {
+			if err := g.inBucket(ctx, repo, d, g.ofBlob()); err != nil {
 				return stat{}, err
 			}
 		}

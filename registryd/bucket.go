@@ -19,7 +19,8 @@ import (
 type bucket struct {
 	store     Store
 	questions *share
-	room      *room // for large manifests
+	changes   *share // pushes and deletes of manifests
+	room      *room  // for large manifests
 
 	mu       sync.Mutex // guards what follows; no I/O under it
 	failures int        // in a row
@@ -38,6 +39,21 @@ func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V
 	start := time.Now()
 	v, err := f(ctx)
 	return v, b.note(ctx, start, err)
+}
+
+// change has the bucket changed with f. That it refuses is an answer to whoever
+// pushes, so fs.ErrPermission does come out of it, and a failure to write says
+// nothing about how the bucket answers those who read.
+func (b *bucket) change(ctx context.Context, f func(context.Context) error) error {
+	release, err := b.changes.take(ctx, shareWait)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err = f(ctx); err == nil {
+		b.well()
+	}
+	return err
 }
 
 // queueing is how long a question waits for its turn.

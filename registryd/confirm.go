@@ -22,6 +22,7 @@ func (g *Registry) confirm(ctx context.Context, repo Repository, tag string, p P
 	if !k.digest.IsZero() && k.refusal == nil && p.fresh(k.confirmed, time.Now()) {
 		return resolved{known: k}, nil // the flight before this one brought it
 	}
+	asked := time.Now()
 	r, err := g.ask(ctx, repo, tag, p, k, get)
 	switch {
 	case err == nil:
@@ -31,7 +32,7 @@ func (g *Registry) confirm(ctx context.Context, repo Repository, tag string, p P
 		if repo.Name.IsOwn() {
 			keep = 0 // a push may come at any moment
 		}
-		g.tags.refuse(key, err, keep)
+		g.tags.refuse(key, err, keep, asked)
 	case busy(err): // says nothing about the tag
 	default:
 		g.tags.fail(key, err, p.backoff())
@@ -59,7 +60,7 @@ func (g *Registry) ask(ctx context.Context, repo Repository, tag string, p Polic
 		}
 		if d, err := last.wait(ctx, until); err == nil {
 			if p.ttl() < 0 {
-				return resolved{known: g.settle(repo, tag, manifest.Descriptor{Digest: d})}, nil
+				return resolved{known: g.settle(repo, tag, manifest.Descriptor{Digest: d}, time.Now())}, nil
 			}
 			get = false // a HEAD tells whether the bucket's is still the one
 		} else if p.Mode == Offline && !errors.Is(err, fs.ErrNotExist) {
@@ -82,11 +83,14 @@ func (g *Registry) askOwn(ctx context.Context, repo Repository, tag string) (res
 	if g.bucket == nil {
 		return resolved{}, fmt.Errorf("%s: there is no bucket: %w", repo, fs.ErrNotExist)
 	}
+	asked := time.Now()
 	d, err := g.bucket.tag(ctx, repo.String(), tag)
 	if err != nil {
 		return resolved{}, fmt.Errorf("asking the bucket for %s:%s: %w", repo, tag, err)
 	}
-	return resolved{known: g.settle(repo, tag, manifest.Descriptor{Digest: d})}, nil
+	g.named.saw(repo.String(), d, -1, asked) // no tag outlives its manifest's link
+	k := g.settle(repo, tag, manifest.Descriptor{Digest: d}, asked)
+	return resolved{known: k}, k.refusal // deleted meanwhile
 }
 
 // bucketTag starts to ask the bucket what it has for an upstream's tag.
@@ -111,7 +115,7 @@ func (g *Registry) askUpstream(ctx context.Context, o *origin, repo Repository, 
 			return resolved{}, fmt.Errorf("asking %s for %s:%s: %w", o.name, repo.Name.Path, tag, err)
 		}
 		if !desc.Digest.IsZero() {
-			return resolved{known: g.settle(repo, tag, desc)}, nil
+			return resolved{known: g.settle(repo, tag, desc, time.Now())}, nil
 		}
 	}
 	body, done, err := o.manifest(ctx, repo.Name.Path, tag)
@@ -124,16 +128,20 @@ func (g *Registry) askUpstream(ctx context.Context, o *origin, repo Repository, 
 		return resolved{}, fmt.Errorf("%s:%s of %s: %w", repo.Name.Path, tag, o.name, err)
 	}
 	source := g.admit(repo, m, SourceUpstream)
-	return resolved{known: g.settle(repo, tag, describe(m)), m: m, source: source}, nil
+	return resolved{known: g.settle(repo, tag, describe(m), time.Now()), m: m, source: source}, nil
 }
 
-// settle notes what a tag stands for now. Its link on this disk and in the bucket
-// follow when the manifest is here.
-func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor) known {
+// settle notes what a tag stands for, by the word of its source, which was asked at
+// the time given. Its link on this disk and in the bucket follow when the manifest is
+// here.
+func (g *Registry) settle(repo Repository, tag string, desc manifest.Descriptor, asked time.Time) known {
 	if !manifest.IsManifestType(desc.MediaType) {
 		desc.MediaType = "" // not a word to pass on: the bytes will tell
 	}
-	k := g.tags.confirm(tagKey{repo.String(), tag}, desc)
+	k := g.tags.confirm(tagKey{repo.String(), tag}, desc, asked)
+	if k.digest != desc.Digest {
+		return k // this host changed it meanwhile
+	}
 	g.named.add(repo.String(), desc.Digest, -1)
 	g.awaited.add(repo.String(), desc.Digest, tag)
 	if g.guard.open(repo.Name.Host, desc.Digest) && g.disk.Has(desc.Digest) {

@@ -32,12 +32,15 @@ const statusClientGone = 499
 // after 502, 503 and 504, and the others turn to their hub after any of them.
 func answerTo(err error, rt route) (status int, e errcode.Error) {
 	var coded errcode.Error
+	var special statusError
 	var outside beyondError
 	var broken brokenBody
 	var bucket notTaken
 	var timeout net.Error
 	var network *net.OpError
 	switch {
+	case errors.As(err, &special):
+		return special.status, special.e
 	case errors.As(err, &coded):
 		return coded.Code.Descriptor().HTTPStatusCode, coded
 	case errors.As(err, &outside):
@@ -71,6 +74,14 @@ func answerTo(err error, rt route) (status int, e errcode.Error) {
 	}
 	return status, errcode.ErrorCodeUnavailable.WithMessage(plain(err))
 }
+
+// A statusError has another status than its code has.
+type statusError struct {
+	status int
+	e      errcode.Error
+}
+
+func (s statusError) Error() string { return s.e.Error() }
 
 // unknown is the code for what was asked for and is not there.
 func unknown(rt route) errcode.ErrorCode {

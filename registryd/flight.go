@@ -77,6 +77,28 @@ func (fs *flights[K, V]) join(key K, work func(context.Context) (V, error)) *fli
 	return f
 }
 
+// since waits for the result of a flight for key, as wait does. One that began
+// before asked may have been answered before what the caller knows of: if older says
+// of its result that this may be so, the flight after it is waited for.
+func (fs *flights[K, V]) since(ctx context.Context, asked, until time.Time, key K, older func(V, error) bool, work func(context.Context) (V, error)) (V, error) {
+	f := fs.join(key, work)
+	v, err := f.wait(ctx, until)
+	if f.began.Before(asked) && f.over() && older(v, err) {
+		v, err = fs.join(key, work).wait(ctx, until)
+	}
+	return v, err
+}
+
+// over reports whether the flight has ended.
+func (f *flight[V]) over() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // wait returns the flight's result, or an error that wraps errLate at the time
 // given, or ctx's error. A result that is there is returned whatever the time.
 func (f *flight[V]) wait(ctx context.Context, until time.Time) (V, error) {

@@ -42,6 +42,7 @@ type reading interface {
 	Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error)
 	StatBlob(ctx context.Context, repo Repository, d manifest.Digest) (size int64, source string, err error)
 	Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error)
+	Referrers(ctx context.Context, repo Repository, subject manifest.Digest) (Referrals, error)
 	Catalog(ctx context.Context, n int, last string) (names []string, more bool, err error)
 }
 
@@ -54,13 +55,20 @@ type writing interface {
 	finished(ctx context.Context, repo Repository, d manifest.Digest) error
 	mount(ctx context.Context, repo Repository, from *Repository, d manifest.Digest) bool
 	takesPushes() error
+	PutManifest(ctx context.Context, repo Repository, p Put) (*manifest.Manifest, error)
+	DeleteTag(ctx context.Context, repo Repository, tag string) error
+	DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) error
+	DeleteBlob(ctx context.Context, repo Repository, d manifest.Digest) error
 }
 
 // registryContents is a Registry as contents.
 type registryContents struct{ *Registry }
 
 func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error) {
-	b, err := g.Registry.Blob(ctx, repo, d, off, ranged)
+	b, err := g.blobOf(ctx, repo, d, off, ranged)
+	if err != nil && repo.bare != certain {
+		b, err = g.blobAgain(ctx, &repo, d, off, ranged, err)
+	}
 	if err != nil {
 		return nil, err // not b: a nil *Blob in a hold would not be nil
 	}
@@ -121,8 +129,6 @@ var (
 	errPage    error = errcode.ErrorCodeDenied.WithMessage("this registry does not answer web pages; if you are none, ask by an address, or add this host's name to \"names\" in the configuration")
 	errMethod  error = errcode.ErrorCodeUnsupported.WithMessage("this method does nothing here")
 	errNothing error = errcode.ErrorCodeNameUnknown.WithMessage("nothing is here; the registry API is under /v2/")
-	// The specification's way to say "use the tag schema instead".
-	errNoReferrers error = errcode.ErrorCodeNameUnknown.WithMessage("referrers are not listed here: look for the tag <algorithm>-<hex>")
 )
 
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where
@@ -185,8 +191,6 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 		return writeJSON(w, SourceDisk, struct{}{})
 	case routeOther:
 		return errNothing
-	case routeReferrers:
-		return errNoReferrers
 	}
 	ns, err := namespace(r.URL.RawQuery)
 	if err != nil {
@@ -199,11 +203,30 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
+	if repo.bare != certain && r.Method == http.MethodHead {
+		repo.bare = h.haste(r, repo.bare)
+	}
 	switch t.route {
 	case routeManifest:
-		return h.manifest(w, r, t, repo)
+		err = h.manifest(w, r, t, repo)
 	case routeBlob:
-		return h.blob(w, r, t, repo)
+		err = h.blob(w, r, t, repo)
+	default:
+		err = h.readList(w, r, t, ns, repo)
+	}
+	if err != nil && repo.hurry() {
+		err = beforePush(t.route, err)
+	}
+	return err
+}
+
+// readList answers with what does not belong to the storms of clients: it has a part
+// of the stack to itself.
+//
+//go:noinline
+func (h *Handler) readList(w *response, r *http.Request, t target, ns string, repo Repository) error {
+	if t.route == routeReferrers {
+		return h.referrers(w, r, t, ns, repo)
 	}
 	return h.tags(w, r, t, ns, repo)
 }

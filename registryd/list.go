@@ -13,6 +13,15 @@ import (
 // Tags lists at most n tags of repo after last, in lexical order where the list
 // is the bucket's, and whether there are more. Errors are as those of Manifest.
 func (g *Registry) Tags(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error) {
+	tags, more, err = g.tagsOf(ctx, repo, n, last)
+	if own, ok := g.becameOwn(ctx, repo, err); ok {
+		return g.tagsOf(ctx, own, n, last)
+	}
+	return tags, more, err
+}
+
+// tagsOf is Tags of what repo is known to be.
+func (g *Registry) tagsOf(ctx context.Context, repo Repository, n int, last string) (tags []string, more bool, err error) {
 	ctx, done, err := g.list(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("tags of %s: %w", repo, err)

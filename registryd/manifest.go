@@ -25,8 +25,19 @@ type loaded struct {
 // fs.ErrPermission if the upstream refuses it; else it is an outage, after at
 // most answerLimit.
 func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error) {
+	a, err := g.manifestOf(ctx, repo, ref, headOnly)
+	if err != nil {
+		if own, ok := g.becameOwn(ctx, repo, err); ok {
+			return g.manifestOf(ctx, own, ref, headOnly)
+		}
+	}
+	return a, err
+}
+
+// manifestOf is Manifest of what repo is known to be.
+func (g *Registry) manifestOf(ctx context.Context, repo Repository, ref Ref, headOnly bool) (Answer, error) {
 	if ref.Tag == "" {
-		l, err := g.manifest(ctx, repo, ref.Digest, time.Now().Add(answerLimit))
+		l, err := g.manifest(ctx, repo, ref.Digest, time.Now().Add(g.limit(repo)))
 		return g.answer(l, "", headOnly), err
 	}
 	start := time.Now()
@@ -45,7 +56,7 @@ func (g *Registry) Manifest(ctx context.Context, repo Repository, ref Ref, headO
 		return Answer{Manifest: m, Size: r.size, Source: SourceUpstream, Warning: r.warning}, nil
 	}
 	var old *manifest.Manifest // what the tag stood for before, if there is a choice
-	until := start.Add(answerLimit)
+	until := start.Add(g.limit(repo))
 	if !r.before.IsZero() && r.before != r.digest {
 		if old, err = g.onDisk(r.before); err == nil {
 			until = start.Add(tagLimit)
@@ -89,8 +100,11 @@ func (g *Registry) manifest(ctx context.Context, repo Repository, d manifest.Dig
 	if m, ok := g.warm(repo, d); ok {
 		return loaded{m, SourceDisk}, nil
 	}
-	f := g.loads.join(content{name, d}, func(ctx context.Context) (loaded, error) { return g.load(ctx, repo, d) })
-	l, err := f.wait(ctx, until)
+	older := never[loaded]
+	if repo.Name.IsOwn() {
+		older = missing
+	}
+	l, err := g.loads.since(ctx, time.Now(), until, content{name, d}, older, func(ctx context.Context) (loaded, error) { return g.load(ctx, repo, d) })
 	if err != nil {
 		return loaded{}, fmt.Errorf("manifest %s of %s: %w", d, name, err)
 	}
@@ -103,9 +117,8 @@ func (g *Registry) warm(repo Repository, d manifest.Digest) (*manifest.Manifest,
 	if !ok || !g.guard.open(repo.Name.Host, d) {
 		return nil, false
 	}
-	name := repo.String()
-	if _, ok = g.named.size(name, d); ok {
-		g.owed.servedManifest(name, m)
+	if _, ok = g.proven(&repo, d); ok {
+		g.owed.servedManifest(repo.String(), m)
 	}
 	return m, ok
 }
@@ -125,7 +138,7 @@ func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest)
 	if err := g.prove(ctx, repo, d, g.ofManifest()); err != nil {
 		return loaded{}, err
 	}
-	g.named.addManifest(repo.String(), m)
+	g.named.addManifest(repo, m)
 	g.linkManifest(repo.String(), d)
 	g.arrived(repo, d)
 	g.owed.servedManifest(repo.String(), m)
@@ -137,9 +150,9 @@ func (g *Registry) load(ctx context.Context, repo Repository, d manifest.Digest)
 func (g *Registry) fetch(ctx context.Context, repo Repository, d manifest.Digest) (loaded, error) {
 	name := repo.String()
 	fromBucket := func(ctx context.Context) (loaded, error) {
-		// A tag or an index that named it is enough of a proof.
-		if _, ok := g.named.size(name, d); !ok {
-			if err := g.bucketHasManifest(ctx, repo, d); err != nil {
+		// A tag or a mirrored index that named it is enough of a proof.
+		if _, ok := g.proven(&repo, d); !ok {
+			if err := g.inBucket(ctx, repo, d, g.ofManifest()); err != nil {
 				return loaded{}, err
 			}
 		}
@@ -185,7 +198,7 @@ func (g *Registry) admit(repo Repository, m *manifest.Manifest, from string) str
 		g.guard.show(repo.Name.Host, m.Digest)
 	}
 	g.parsed.Add(m)
-	g.named.addManifest(name, m)
+	g.named.addManifest(repo, m)
 	// Before it is on the disk: a kill in between would leave a manifest here that
 	// nobody knows to be owed. It is written from memory.
 	if from == SourceUpstream {

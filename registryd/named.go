@@ -1,13 +1,16 @@
 package registryd
 
 import (
+	"sync"
+	"time"
+
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"hostlocal/manifest"
 )
 
 // maxNamed bounds what is remembered of which repository names which digest, in
-// entries: about 250 bytes each, so 8 MiB. An entry that falls out costs a stat
+// entries: about 300 bytes each, so 10 MiB. An entry that falls out costs a stat
 // on this disk at the next request.
 const maxNamed = 32 << 10
 
@@ -22,44 +25,128 @@ type content struct {
 // because manifests are strangers' words: one that lies about a size must not
 // disturb the others.
 type named struct {
-	sizes *lru.Cache[content, int64] // bytes, -1 if nobody said
+	mu    sync.Mutex // orders changes, each of which depends on what is there
+	known *lru.Cache[content, naming]
 }
 
-func newNamed() *named {
-	return &named{newLRU[content, int64](maxNamed)}
+// A naming is what is known of a digest in a repository. In one of the bucket's own
+// a proof grows old: what is deleted through another host goes with its link.
+type naming struct {
+	size int64 // bytes, -1 if nobody said
+
+	seen   time.Time // when the link was last seen in the bucket, or else when a manifest first named it
+	linked bool      // seen is of the link
+	// gone says that at seen there was no link. Only a link that was looked for
+	// later brings it back; that a manifest names it does not.
+	gone bool
+}
+
+// young reports whether the link was seen within ttl, or need not be: ttl < 0.
+func (n naming) young(ttl time.Duration) bool { return ttl < 0 || time.Since(n.seen) < ttl }
+
+func newNamed() *named { return &named{known: newLRU[content, naming](maxNamed)} }
+
+// get returns what is known of d, and whether repo is known to name it at all.
+func (n *named) get(repo string, d manifest.Digest) (naming, bool) {
+	v, ok := n.known.Get(content{repo, d})
+	if !ok || v.gone {
+		return naming{size: -1}, false
+	}
+	return v, true
 }
 
 // size returns the size of d in bytes, -1 if it is not known, and whether repo is
 // known to name d at all.
 func (n *named) size(repo string, d manifest.Digest) (size int64, ok bool) {
-	size, ok = n.sizes.Get(content{repo, d})
-	if !ok {
-		size = -1
-	}
-	return size, ok
+	v, ok := n.get(repo, d)
+	return v.size, ok
 }
 
 // add notes that repo names d; size -1 keeps one that is known.
 func (n *named) add(repo string, d manifest.Digest, size int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	k := content{repo, d}
-	if size < 0 {
-		if _, ok := n.sizes.Get(k); ok {
-			return
-		}
+	v, ok := n.known.Get(k)
+	switch {
+	case !ok:
+		v = naming{size: size, seen: time.Now()}
+	case size < 0 || v.size == size:
+		return
 	}
-	n.sizes.Add(k, size)
+	v.size = size
+	n.known.Add(k, v)
 }
 
-// addManifest notes a manifest that is visible in repo, and all that it names.
-func (n *named) addManifest(repo string, m *manifest.Manifest) {
-	for _, d := range children(m) {
-		n.add(repo, d.Digest, d.Size)
+// saw notes that the bucket, asked at the time given, has d's link in its own repo.
+func (n *named) saw(repo string, d manifest.Digest, size int64, asked time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := content{repo, d}
+	v, ok := n.known.Peek(k)
+	switch {
+	case !ok:
+		v.size = -1
+	case asked.Before(v.seen) && (v.gone || v.linked):
+		return // it was looked at again meanwhile
 	}
-	n.add(repo, m.Digest, int64(len(m.Body)))
+	if size >= 0 {
+		v.size = size
+	}
+	v.seen, v.linked, v.gone = asked, true, false
+	n.known.Add(k, v)
+}
+
+// missed notes that the bucket, asked at the time given, has no link of d in its
+// own repo. It reports whether that is still so as far as is known: a push may have
+// made one since.
+func (n *named) missed(repo string, d manifest.Digest, asked time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := content{repo, d}
+	v, ok := n.known.Peek(k)
+	if ok && v.linked && v.seen.After(asked) {
+		return false
+	}
+	n.known.Add(k, naming{size: -1, seen: time.Now(), gone: true})
+	return true
+}
+
+// excuse has a proof that could not be looked at again count as if it had been.
+func (n *named) excuse(repo string, d manifest.Digest) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := content{repo, d}
+	if v, ok := n.known.Peek(k); ok && !v.gone {
+		v.seen, v.linked = time.Now(), false
+		n.known.Add(k, v)
+	}
+}
+
+// addManifest notes a manifest that is visible in repo, and what it proves to be
+// there too. In one of the bucket's own that is what had to be visible when it was
+// pushed: the entries of an index and foreign layers may be missing, and whoever
+// only names a digest has no right to it.
+func (n *named) addManifest(repo Repository, m *manifest.Manifest) {
+	name := repo.String()
+	if repo.Name.IsOwn() {
+		for _, d := range required(m) {
+			n.add(name, d.Digest, d.Size)
+		}
+	} else {
+		for _, d := range children(m) {
+			n.add(name, d.Digest, d.Size)
+		}
+	}
+	n.add(name, m.Digest, int64(len(m.Body)))
 }
 
 // forget drops the proof.
-func (n *named) forget(repo string, d manifest.Digest) { n.sizes.Remove(content{repo, d}) }
+func (n *named) forget(repo string, d manifest.Digest) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.known.Remove(content{repo, d})
+}
 
 // children returns the descriptors of all that m is made of.
 func children(m *manifest.Manifest) []manifest.Descriptor {
@@ -68,4 +155,16 @@ func children(m *manifest.Manifest) []manifest.Descriptor {
 		all = append(all, *m.Config)
 	}
 	return append(append(all, m.Layers...), m.Manifests...)
+}
+
+// required returns the descriptors of what has to be in a repository before m is
+// pushed there: an image's config and its layers, unless they are foreign.
+func required(m *manifest.Manifest) []manifest.Descriptor {
+	all := make([]manifest.Descriptor, 0, 1+len(m.Layers))
+	for _, d := range m.Blobs() {
+		if !d.IsForeign() {
+			all = append(all, d)
+		}
+	}
+	return all
 }

@@ -53,6 +53,8 @@ type origin struct {
 	since   time.Time  // of the first outage after an answer
 	last    time.Time  // when trouble was last seen
 	rests   time.Time  // until then known tags are not asked for
+
+	noReferrers time.Time // until then it is not asked for referrers: it has no API for them
 }
 
 func newOrigin(name string, up Upstream, manifests *semaphore.Weighted) *origin {

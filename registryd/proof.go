@@ -17,17 +17,18 @@ const maxScannedTags = 256
 // evidence is who can testify that a repository has a digest, beside the
 // manifests on this disk.
 type evidence struct {
+	layer    bool // it is about a blob
 	link     func(repo string, d manifest.Digest) bool
 	bucket   func(context.Context, Repository, manifest.Digest) error
 	upstream func(context.Context, Repository, manifest.Digest) error
 }
 
 func (g *Registry) ofManifest() evidence {
-	return evidence{g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest}
+	return evidence{false, g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest}
 }
 
 func (g *Registry) ofBlob() evidence {
-	return evidence{g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob}
+	return evidence{true, g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob}
 }
 
 // prove returns nil if d may be served under repo: a manifest on this disk names
@@ -38,15 +39,16 @@ func (g *Registry) ofBlob() evidence {
 // An error wraps fs.ErrNotExist or fs.ErrPermission as the upstream said, or is
 // an outage if nobody could be asked who might have known.
 func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest, e evidence) error {
+	if repo.Name.IsOwn() && g.bucket != nil {
+		return g.proveOwn(ctx, repo, d, e)
+	}
 	if g.provenHere(ctx, repo.String(), d, e) {
 		return nil
 	}
 	var err error
 	switch o := g.origins[repo.Name.Host]; {
-	case g.bucket == nil && o == nil:
-		err = fmt.Errorf("nothing names it there: %w", fs.ErrNotExist)
 	case o == nil:
-		err = e.bucket(ctx, repo, d)
+		err = fmt.Errorf("nothing names it there: %w", fs.ErrNotExist)
 	case g.bucket == nil:
 		err = e.upstream(ctx, repo, d)
 	default:
@@ -67,10 +69,10 @@ func (g *Registry) provenHere(ctx context.Context, repo string, d manifest.Diges
 	}
 	if e.link(repo, d) {
 		g.named.add(repo, d, -1)
-		return true
+	} else {
+		g.scan(ctx, repo)
 	}
-	g.scan(ctx, repo)
-	_, ok := g.named.size(repo, d)
+	_, ok := g.named.size(repo, d) // a link may be of what was deleted a moment ago
 	return ok
 }
 
@@ -82,7 +84,7 @@ func (g *Registry) scan(ctx context.Context, repo string) {
 	}
 	f := g.scans.join(repo, func(context.Context) (struct{}, error) {
 		if !g.scanned.Contains(repo) {
-			g.readTags(repo)
+			g.readTags(g.repository(repo))
 			g.scanned.Add(repo, struct{}{})
 		}
 		return struct{}{}, nil
@@ -91,14 +93,15 @@ func (g *Registry) scan(ctx context.Context, repo string) {
 }
 
 // readTags notes what the manifests name that the tags of repo stand for.
-func (g *Registry) readTags(repo string) {
-	tags, err := g.links.Tags(repo)
+func (g *Registry) readTags(repo Repository) {
+	name := repo.String()
+	tags, err := g.links.Tags(name)
 	if err != nil {
 		return
 	}
 	t := g.tour()
 	for _, tag := range tags[:min(len(tags), maxScannedTags)] {
-		l, err := g.links.Tag(repo, tag)
+		l, err := g.links.Tag(name, tag)
 		if err != nil {
 			continue
 		}
@@ -134,8 +137,11 @@ func (g *Registry) upstreamHasBlob(ctx context.Context, repo Repository, d manif
 
 // proveBlob is prove for a blob, once for all who ask at once.
 func (g *Registry) proveBlob(ctx context.Context, repo Repository, d manifest.Digest, until time.Time) error {
-	if _, ok := g.named.size(repo.String(), d); ok {
+	if _, ok := g.proven(&repo, d); ok {
 		return nil
+	}
+	if repo.Name.IsOwn() && g.bucket != nil {
+		return g.proveOwn(ctx, repo, d, g.ofBlob()) // a flight of its own
 	}
 	f := g.proofs.join(content{repo.String(), d}, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, g.prove(ctx, repo, d, g.ofBlob())

@@ -52,8 +52,28 @@ type Repository struct {
 	Name manifest.Name
 	Why  string // in words for a person
 
-	key string // String, so that it is made once a request; empty: not made yet
+	key  string // String, so that it is made once a request; empty: not made yet
+	bare bareness
 }
+
+// bareness is how sure it is that a bare name is the default upstream's and not one
+// of the bucket's own. It is one byte, with inHurry: a Repository of one field more
+// would not go through registers, and be on the stack of every answer many times.
+type bareness uint8
+
+const (
+	certain      bareness = iota // it is not a bare name, or it is the bucket's own, or there is no bucket
+	notOwnNow                    // the bucket said so to this request
+	notOwnLately                 // it said so some time ago: a push may have made it own
+	notOwnOnce                   // likewise, and it cannot be asked now
+
+	// inHurry is said beside these: whoever asks would rather hear at once that the
+	// upstream cannot be asked than wait for it.
+	inHurry bareness = 1 << 7
+)
+
+// hurry reports whether whoever asks is in a hurry.
+func (r Repository) hurry() bool { return r.bare&inHurry != 0 }
 
 // newRepository is a Repository that was decided for the reason why.
 func newRepository(n manifest.Name, why string) Repository {
@@ -87,6 +107,7 @@ type Registry struct {
 	parsed    *manifest.Cache
 	named     *named
 	guard     *guard
+	referrals *referrals
 	tags      *tagMemory
 	awaited   *awaited
 	decisions *lru.Cache[string, decision]
@@ -104,10 +125,13 @@ type Registry struct {
 	proofs        *flights[content, struct{}]
 	cheapProofs   *flights[content, struct{}]
 	stats         *flights[content, stat]
+	looks         *flights[look, struct{}]
+	referring     *flights[content, []manifest.Descriptor]
 	scans         *flights[string, struct{}]
 
 	lists    *semaphore.Weighted // that are made at once
 	diskRoom *room               // for large manifests that are read from this disk
+	pushRoom *room               // for manifests that are pushed, all of them
 
 	staleAnswers atomic.Int64
 }
@@ -143,6 +167,7 @@ func New(o Options) (*Registry, error) {
 		parsed:        manifest.NewCache(parsedBytes),
 		named:         newNamed(),
 		guard:         guard,
+		referrals:     newReferrals(),
 		tags:          newTagMemory(o.Links),
 		awaited:       newAwaited(),
 		decisions:     newLRU[string, decision](maxDecisions),
@@ -159,16 +184,20 @@ func New(o Options) (*Registry, error) {
 		proofs:        newFlights[content, struct{}](bg),
 		cheapProofs:   newFlights[content, struct{}](bg),
 		stats:         newFlights[content, stat](bg),
+		looks:         newFlights[look, struct{}](bg),
+		referring:     newFlights[content, []manifest.Descriptor](bg),
 		scans:         newFlights[string, struct{}](bg),
 		lists:         semaphore.NewWeighted(maxLists),
 	}
 	large := semaphore.NewWeighted(roomBytes)
 	g.diskRoom = newRoom("this disk", large)
+	// Whoever pushes slowly takes nothing from those who pull.
+	g.pushRoom = newRoom("this registry", semaphore.NewWeighted(roomShare))
 	for name, up := range o.Upstreams {
 		g.origins[name] = newOrigin(name, up, large)
 	}
 	if o.Store != nil {
-		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), room: newRoom("the bucket", large)}
+		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), changes: newShare("the bucket", maxChanges), room: newRoom("the bucket", large)}
 	}
 	if o.Store != nil {
 		g.writer = newWriter(g, o.PendingFile)

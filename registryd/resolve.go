@@ -10,8 +10,8 @@ import (
 
 const (
 	// decisionTTL is for how long the bucket's answer to whether a bare name is
-	// one of its own is not asked for again: a push from another host becomes
-	// visible within it.
+	// one of its own is not asked for again, while the upstream has what is asked
+	// of it by that name. Where it has not the bucket is asked again (undecided.go).
 	decisionTTL = time.Minute
 
 	// memoryTTL is for how long a remembered answer stands in for the bucket's
@@ -40,6 +40,7 @@ type decision struct {
 	own   bool
 	why   string
 	until time.Time
+	made  time.Time
 }
 
 // Resolve decides what the repository path of a request means, with ns the value
@@ -59,56 +60,86 @@ func (g *Registry) decided(ctx context.Context, m manifest.Meaning) (Repository,
 	if !m.Undecided {
 		return newRepository(m.Name, m.Why), nil
 	}
-	own, why, err := g.isOwn(ctx, m.Own.Path)
+	d, bare, err := g.isOwn(ctx, m.Own.Path)
 	if err != nil {
 		return Repository{}, fmt.Errorf("whether %s is the bucket's own: %w", m.Own.Path, err)
 	}
-	if own {
-		m.Name = m.Own
+	if d.own {
+		return newRepository(m.Own, d.why), nil
 	}
-	return newRepository(m.Name, why), nil
+	repo := newRepository(m.Name, d.why)
+	repo.bare = bare
+	return repo, nil
 }
 
-// isOwn reports whether the bucket has a repository of its own by a bare name:
-// what it says, else what it said last. One that a moment of silence makes
-// another would hand a team's name to strangers.
-func (g *Registry) isOwn(ctx context.Context, name string) (own bool, why string, err error) {
+// isOwn decides whether the bucket has a repository of its own by a bare name: what
+// it says, else what it said last. One that a moment of silence makes another would
+// hand a team's name to strangers. bare is how sure it is that it has none.
+func (g *Registry) isOwn(ctx context.Context, name string) (_ decision, bare bareness, err error) {
 	if g.bucket == nil {
-		return false, whyNoBucket, nil
+		return decision{why: whyNoBucket}, certain, nil
 	}
-	if d, ok := g.decisions.Get(name); ok && time.Now().Before(d.until) {
-		return d.own, d.why, nil
+	asked := time.Now()
+	if d, ok := g.decisions.Get(name); ok && asked.Before(d.until) {
+		return d, pick(d.why == whyNotOwnRemembered, notOwnOnce, notOwnLately), nil
 	}
 	remembered, known := g.links.Own(name)
-	until := time.Now().Add(answerLimit)
+	until := asked.Add(answerLimit)
 	if known {
-		until = time.Now().Add(min(g.bucket.store.Patience(), rememberedPatience))
+		until = asked.Add(min(g.bucket.store.Patience(), rememberedPatience))
 	}
-	f := g.existence.join(name, func(ctx context.Context) (bool, error) {
-		own, err := g.bucket.exists(ctx, name)
-		if err == nil {
-			g.decide(name, own, pick(own, whyOwnAnswered, whyNotOwnAnswered), decisionTTL)
-			if err := g.links.SetOwn(name, own); err != nil {
-				g.log.Warn("name's owner not kept on disk", "repository", name, "err", err)
-			}
-		}
-		return own, err
-	})
-	own, err = f.wait(ctx, until)
+	f := g.existence.join(name, g.exists(name))
+	own, err := f.wait(ctx, until)
 	switch {
 	case err == nil:
-		return own, pick(own, whyOwnAnswered, whyNotOwnAnswered), nil
+		return decision{own: own, why: pick(own, whyOwnAnswered, whyNotOwnAnswered)}, pick(f.began.Before(asked), notOwnLately, notOwnNow), nil
 	case known:
-		why = pick(remembered, whyOwnRemembered, whyNotOwnRemembered)
-		g.decide(name, remembered, why, memoryTTL)
-		return remembered, why, nil
+		d := g.decide(name, remembered, pick(remembered, whyOwnRemembered, whyNotOwnRemembered), memoryTTL)
+		return d, notOwnOnce, nil
 	}
-	return false, "", err
+	return decision{}, certain, err
+}
+
+// exists asks the bucket whether it has a repository of its own by a bare name, and
+// notes what it says, unless it was pushed to since it was asked.
+func (g *Registry) exists(name string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
+		asked := time.Now()
+		own, err := g.bucket.exists(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if d, ok := g.decisions.Peek(name); ok && d.own && !d.made.Before(asked) {
+			return true, nil
+		}
+		g.settleOwn(name, own)
+		return own, nil
+	}
+}
+
+// settleOwn notes that a bare name is one of the bucket's own, or is not, in memory
+// and on this disk.
+func (g *Registry) settleOwn(name string, own bool) {
+	g.decide(name, own, pick(own, whyOwnAnswered, whyNotOwnAnswered), decisionTTL)
+	if err := g.links.SetOwn(name, own); err != nil {
+		g.log.Warn("name's owner not kept on disk", "repository", name, "err", err)
+	}
+}
+
+// becomesOwn notes that a name which could have been an upstream's has been pushed
+// to.
+func (g *Registry) becomesOwn(repo Repository) {
+	if repo.Why == whyOwnPushed {
+		g.settleOwn(repo.Name.Path, true)
+	}
 }
 
 // decide has the bucket not be asked about name for a while.
-func (g *Registry) decide(name string, own bool, why string, keep time.Duration) {
-	g.decisions.Add(name, decision{own, why, time.Now().Add(keep)})
+func (g *Registry) decide(name string, own bool, why string, keep time.Duration) decision {
+	now := time.Now()
+	d := decision{own, why, now.Add(keep), now}
+	g.decisions.Add(name, d)
+	return d
 }
 
 func pick[V any](first bool, a, b V) V {

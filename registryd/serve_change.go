@@ -1,13 +1,150 @@
 package registryd
 
-import "net/http"
+import (
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"hostlocal/manifest"
+)
+
+const (
+	// pushStall bounds how long a client may send nothing of a manifest, and pushTime
+	// how long it may take for all of it: 4 MiB at 64 KiB/s, twice. It has memory for
+	// as long.
+	pushStall = 15 * time.Second
+	pushTime  = 2 * time.Minute
+
+	// maxPushTags bounds the tags of one push: as many as the specification has a
+	// registry take at least. Each costs two calls of the bucket.
+	maxPushTags = 10
+)
 
 // changeManifest answers a PUT or DELETE of a manifest or a tag.
 func (h *Handler) changeManifest(w *response, r *http.Request, t target, repo Repository) error {
-	return errMethod
+	if r.Method == http.MethodPut {
+		return h.putManifest(w, r, t, repo)
+	}
+	var err error
+	if t.tag != "" {
+		err = h.contents.DeleteTag(r.Context(), repo, t.tag)
+	} else {
+		err = h.contents.DeleteManifest(r.Context(), repo, t.digest)
+	}
+	return w.accepted(err)
 }
 
 // deleteBlob answers a DELETE of a blob.
 func (h *Handler) deleteBlob(w *response, r *http.Request, t target, repo Repository) error {
-	return errMethod
+	return w.accepted(h.contents.DeleteBlob(r.Context(), repo, t.digest))
+}
+
+// accepted answers a delete.
+func (w *response) accepted(err error) error {
+	if err == nil {
+		w.finish(http.StatusAccepted)
+	}
+	return err
+}
+
+// finish answers without a body.
+func (w *response) finish(status int) {
+	h := w.Header()
+	h["Docker-Distribution-Api-Version"] = apiVersion
+	h.Set("Content-Length", "0")
+	w.renew() // a push may have taken longer than an answer may
+	w.WriteHeader(status)
+}
+
+// putManifest answers a PUT of a manifest, by its digest or by a tag.
+func (h *Handler) putManifest(w *response, r *http.Request, t target, repo Repository) error {
+	p := Put{Ref: Ref{Tag: t.tag, Digest: t.digest}, Size: r.ContentLength}
+	if err := p.parseQuery(r.URL.RawQuery); err != nil {
+		return err
+	}
+	if said := r.Header.Get("Content-Type"); said != "" {
+		var err error
+		if p.MediaType, _, err = mime.ParseMediaType(said); err != nil {
+			return errcode.ErrorCodeManifestInvalid.WithMessage(fmt.Sprintf("Content-Type %.100q is not a media type", said))
+		}
+	}
+	p.Body = newPushBody(w.ResponseWriter, r.Body)
+	m, err := h.contents.PutManifest(r.Context(), repo, p)
+	if err != nil {
+		w.renew()
+		return err
+	}
+	w.digest = m.Digest
+	hd := w.Header()
+	hd.Set("Location", "/v2/"+t.name+"/manifests/"+m.Digest.String())
+	hd.Set("Docker-Content-Digest", m.Digest.String())
+	if m.Subject != nil {
+		hd.Set("Oci-Subject", m.Subject.Digest.String())
+	}
+	for _, tag := range p.Tags {
+		hd.Add("Oci-Tag", tag)
+	}
+	w.finish(http.StatusCreated)
+	return nil
+}
+
+// parseQuery reads what a push says behind its path: "tag", any number of times, are
+// more tags for a manifest that is pushed by digest, and "digest" is that of one that
+// is pushed by tag (regctl says it so, where it is not a sha256).
+func (p *Put) parseQuery(query string) error {
+	if query == "" {
+		return nil
+	}
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return errcode.ErrorCodeManifestInvalid.WithMessage("the query is not properly encoded")
+	}
+	tags := q["tag"]
+	switch {
+	case len(tags) > 0 && p.Ref.Tag != "":
+		return errcode.ErrorCodeManifestInvalid.WithMessage("tags in the query go with a manifest that is pushed by its digest")
+	case len(tags) > maxPushTags:
+		return statusError{http.StatusRequestURITooLong, errcode.ErrorCodeManifestInvalid.WithMessage(fmt.Sprintf("at most %d tags can be pushed at once: push the others with the next request", maxPushTags))}
+	}
+	for _, tag := range tags {
+		if !manifest.ValidTag(tag) {
+			return errcode.ErrorCodeTagInvalid.WithMessage(fmt.Sprintf("%.130q is not a tag: at most 128 letters, digits, '_', '.' and '-'", tag))
+		}
+		if !slices.Contains(p.Tags, tag) {
+			p.Tags = append(p.Tags, tag)
+		}
+	}
+	if d := q.Get("digest"); d != "" && p.Ref.Tag != "" {
+		p.Digest, err = parseDigest(d)
+	}
+	return err
+}
+
+// A pushBody is the body of a manifest, of a client that may be slow or stall.
+type pushBody struct {
+	io.Reader
+	deadline interface{ SetReadDeadline(time.Time) error } // nil: it has none
+	end      time.Time
+}
+
+func newPushBody(w http.ResponseWriter, body io.Reader) *pushBody {
+	b := &pushBody{Reader: body, end: time.Now().Add(pushTime)}
+	b.deadline, _ = w.(interface{ SetReadDeadline(time.Time) error })
+	return b
+}
+
+// Read leaves no deadline behind: when there is nothing more to read, net/http would
+// take it for a client that has left.
+func (b *pushBody) Read(p []byte) (int, error) {
+	if b.deadline != nil {
+		b.deadline.SetReadDeadline(minTime(time.Now().Add(pushStall), b.end)) // fails on a dead connection; the read will say so
+		defer b.deadline.SetReadDeadline(time.Time{})
+	}
+	return b.Reader.Read(p)
 }

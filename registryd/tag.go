@@ -41,17 +41,22 @@ func (g *Registry) tag(ctx context.Context, repo Repository, tag string, get boo
 	case !k.digest.IsZero() && (now.Before(k.retry) || g.resting(repo)):
 		return g.stale(repo, k), nil
 	}
-	f := g.confirmations.join(key, func(ctx context.Context) (resolved, error) {
-		return g.confirm(ctx, repo, tag, p, get)
-	})
+	confirm := func(ctx context.Context) (resolved, error) { return g.confirm(ctx, repo, tag, p, get) }
+	f := g.confirmations.join(key, confirm)
 	until := minTime(f.began.Add(tagLimit), now.Add(tagLimit))
 	if !k.digest.IsZero() && g.troubled(repo) {
 		until = minTime(until, now.Add(troubledPatience))
 	}
 	r, err := f.wait(ctx, until)
+	if repo.Name.IsOwn() && p.ttl() == 0 && f.began.Before(now) && (err == nil || answered(err)) {
+		// The bucket may have been asked before a push that has been acknowledged
+		// by now, here or elsewhere.
+		f = g.confirmations.join(key, confirm)
+		r, err = f.wait(ctx, now.Add(tagLimit))
+	}
 	if errors.Is(err, errLate) {
 		if k = g.tags.get(key); k.digest.IsZero() {
-			r, err = f.wait(ctx, now.Add(answerLimit))
+			r, err = f.wait(ctx, now.Add(g.limit(repo)))
 		} else if o := g.origins[repo.Name.Host]; o != nil {
 			o.late(p.backoff())
 		} else {
@@ -95,6 +100,9 @@ func (g *Registry) stale(repo Repository, k known) resolved {
 	g.staleAnswers.Add(1)
 	if !k.before.IsZero() && !g.whole(k.digest) && g.whole(k.before) {
 		k.digest, k.mediaType, k.size = k.before, "", 0
+	}
+	if repo.Name.IsOwn() {
+		g.excuse(repo, k.digest)
 	}
 	return resolved{known: k, warning: staleWarning(repo, k.confirmed)}
 }

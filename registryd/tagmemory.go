@@ -35,6 +35,8 @@ type known struct {
 	trouble error     // the last outage, if no answer came after it
 	retry   time.Time // until then the source is not asked again
 
+	wrote time.Time // when this host last changed the tag itself
+
 	stored   manifest.Digest // what the tag stands for in the bucket, as far as is known
 	storedAt time.Time       // when that was known
 }
@@ -54,12 +56,13 @@ func (k known) inBucket(d manifest.Digest) bool {
 type tagMemory struct {
 	links *blobcache.Names
 
-	mu  sync.Mutex // guards lru; no I/O under it
-	lru *simplelru.LRU[tagKey, known]
+	mu      sync.Mutex // guards what follows; no I/O under it
+	lru     *simplelru.LRU[tagKey, known]
+	writing map[tagKey]*tagWrites // tags that this host is changing in the bucket
 }
 
 func newTagMemory(l *blobcache.Names) *tagMemory {
-	return &tagMemory{links: l, lru: newSimpleLRU[tagKey, known](maxTags)}
+	return &tagMemory{links: l, lru: newSimpleLRU[tagKey, known](maxTags), writing: map[tagKey]*tagWrites{}}
 }
 
 // get returns what is known of a tag; it reads the disk once.
@@ -97,9 +100,13 @@ func (t *tagMemory) update(key tagKey, change func(*known)) known {
 	return k
 }
 
-// confirm notes that the source says desc, now.
-func (t *tagMemory) confirm(key tagKey, desc manifest.Descriptor) known {
+// confirm notes that the source, asked at the time given, says desc. What it was
+// asked before this host changed the tag is not news.
+func (t *tagMemory) confirm(key tagKey, desc manifest.Descriptor, asked time.Time) known {
 	return t.update(key, func(k *known) {
+		if asked.Before(k.wrote) {
+			return
+		}
 		if k.digest != desc.Digest {
 			if k.kept {
 				k.before = k.digest
@@ -124,12 +131,17 @@ func (t *tagMemory) hint(key tagKey, d manifest.Digest) known {
 	})
 }
 
-// refuse notes the source's answer that the tag is not to be had, and forgets
-// what it stood for, on disk too.
-func (t *tagMemory) refuse(key tagKey, err error, keep time.Duration) {
+// refuse notes the answer of the source, asked at the time given, that the tag is
+// not to be had, and forgets what it stood for, on disk too.
+func (t *tagMemory) refuse(key tagKey, err error, keep time.Duration, asked time.Time) {
 	k := t.update(key, func(k *known) {
-		*k = known{refusal: err, until: time.Now().Add(keep), kept: k.kept}
+		if !asked.Before(k.wrote) {
+			*k = known{refusal: err, until: time.Now().Add(keep), kept: k.kept, wrote: k.wrote}
+		}
 	})
+	if k.refusal == nil {
+		return // pushed meanwhile
+	}
 	if k.kept {
 		// What cannot be removed is served again after a restart, in an
 		// outage, with its Warning: no worse than a host that never asked.

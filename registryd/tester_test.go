@@ -65,6 +65,7 @@ type fakeContents struct {
 	manifests map[string]Answer // by "name:tag" and "name@digest"
 	blobs     map[manifest.Digest]func(off int64) (hold, error)
 	tags      []string
+	referrers []manifest.Descriptor
 	err       error // answers everything, if set
 	ns        []string
 
@@ -151,6 +152,10 @@ func (f *fakeContents) Tags(_ context.Context, _ Repository, n int, last string)
 
 func (f *fakeContents) Catalog(ctx context.Context, n int, last string) ([]string, bool, error) {
 	return f.Tags(ctx, Repository{}, n, last)
+}
+
+func (f *fakeContents) Referrers(context.Context, Repository, manifest.Digest) (Referrals, error) {
+	return Referrals{List: f.referrers, Source: SourceStore}, nil
 }
 
 type countedHold struct {

@@ -70,9 +70,10 @@ func (t *tour) whole(d manifest.Digest, depth int) bool {
 }
 
 // note notes what a manifest names for repo, and those of its children that are
-// here.
-func (t *tour) note(repo string, d manifest.Digest, depth int) {
-	if depth == 0 {
+// here. Of one of the bucket's own repositories only what a link on this disk says
+// was seen there: an index may name what is not.
+func (t *tour) note(repo Repository, d manifest.Digest, depth int) {
+	if depth == 0 || repo.Name.IsOwn() && !t.links.HasManifest(repo.String(), d) {
 		return
 	}
 	m := t.visit(d)

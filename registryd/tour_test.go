@@ -33,7 +33,7 @@ func TestTourOfWideIndexesEnds(t *testing.T) {
 		if whole.whole(d, maxTourDepth) {
 			w.t.Error("an image without its layers is whole")
 		}
-		note.note("docker.io/library/app", d, maxTourDepth)
+		note.note(newRepository(manifest.Name{Host: "docker.io", Path: "library/app"}, ""), d, maxTourDepth)
 		if len(whole.seen) != 3 || len(note.seen) != 3 {
 			w.t.Errorf("%d and %d manifests seen of 3", len(whole.seen), len(note.seen))
 		}

@@ -29,3 +29,11 @@ type Upstream interface {
 	// begins after: empty if there is none.
 	Tags(ctx context.Context, repo string, n int, last string) (tags []string, next string, err error)
 }
+
+// A ReferrerUpstream is an Upstream that may know what refers to a manifest.
+type ReferrerUpstream interface {
+	// Referrers returns the descriptors of all that refers to subject in repo; none
+	// is no error. One that wraps fs.ErrNotExist says that this registry does not
+	// list them.
+	Referrers(ctx context.Context, repo string, subject manifest.Digest) ([]manifest.Descriptor, error)
+}

@@ -52,7 +52,7 @@ type Config struct {
 	HeaderTimeout time.Duration // from a request to its answer's headers; default 5 s
 
 	// Observe is told of every HTTP exchange: what was asked for (head, manifest,
-	// blob, tags, token) and the status, 0 if there was none. ObserveBytes is told
+	// blob, tags, referrers, token) and the status, 0 if there was none. ObserveBytes is told
 	// of every read from a body. Both may be nil and must not block.
 	Observe      func(kind string, code int)
 	ObserveBytes func(n int64)

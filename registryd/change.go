@@ -1,0 +1,337 @@
+package registryd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"golang.org/x/sync/errgroup"
+
+	"hostlocal/manifest"
+)
+
+const (
+	// changeLimit bounds what the bucket takes for one push or delete of a manifest,
+	// beside its own bounds: some ten calls, the most of them of a delete that looks
+	// for tags.
+	changeLimit = time.Minute
+
+	// maxChanges bounds the pushes and deletes of manifests that the bucket is at
+	// once; more wait for a moment, as questions do. Some 200 a second with a tenth
+	// of a second a call.
+	maxChanges = 64
+
+	// referenceTTL is for how long a layer's link that was seen or written counts
+	// when a manifest that names the layer is pushed: the time that a push takes
+	// between its first blob and its manifest, and the next push of the same base.
+	referenceTTL = 5 * time.Minute
+
+	// referenceLooks bounds the links that one push looks for at once.
+	referenceLooks = 8
+
+	// maxMissing bounds the blobs that an answer says are missing.
+	maxMissing = 16
+)
+
+// A Put is a manifest that somebody pushes.
+type Put struct {
+	Ref  Ref
+	Tags []string // more tags that are to stand for it; with a Ref.Digest only
+	// Digest is what a manifest that is pushed by tag has to have; zero: its sha256.
+	Digest    manifest.Digest
+	MediaType string // as its sender says; empty: not said
+	Body      io.Reader
+	Size      int64 // of Body in bytes, -1 if it is not known
+}
+
+// PutManifest takes a manifest into one of the bucket's own repositories:
+//
+//	read, parse ──> what it names is visible? ──> data, revision link ──> referrer ──> history, tag
+//
+// When it returns without an error the bucket has all of it and this host knows it.
+// A failure may leave the manifest there, but no tag that stands for less; to push it
+// again is always right. What it does not take is an errcode.Error.
+func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*manifest.Manifest, error) {
+	body, done, err := g.readPush(ctx, p.Body, p.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	m, err := p.parse(body)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	if err := g.referencesVisible(ctx, repo, m); err != nil {
+		return nil, err
+	}
+	asked, name := time.Now(), repo.String()
+	err = g.bucket.change(ctx, func(ctx context.Context) error {
+		if err := g.bucket.store.PutManifest(ctx, name, m.Digest, m.Body); err != nil || m.Subject == nil {
+			return err
+		}
+		return g.bucket.store.PutReferrer(ctx, name, m.Subject.Digest, m.AsReferrer())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("storing manifest %s of %s: %w", m.Digest, name, err)
+	}
+	g.keepPushed(repo, m, asked)
+	tags := p.Tags
+	if p.Ref.Tag != "" {
+		tags = []string{p.Ref.Tag}
+	}
+	for _, tag := range tags {
+		if err := g.putTag(ctx, repo, tag, m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// errLargeManifest answers a body that no manifest has.
+var errLargeManifest error = statusError{413, errcode.ErrorCodeSizeInvalid.WithMessage(fmt.Sprintf("a manifest has at most %d bytes here; what is larger belongs into a blob", manifest.MaxSize))}
+
+// smallPush is what a manifest counts for that has less, in bytes: a request costs
+// as much by itself.
+const smallPush = 4 << 10
+
+// readPush reads the body of a manifest, in room that done gives back.
+func (g *Registry) readPush(ctx context.Context, r io.Reader, size int64) (body []byte, done func(), err error) {
+	if size > manifest.MaxSize {
+		return nil, nil, errLargeManifest
+	}
+	room := &reservation{room: g.pushRoom}
+	// Unlike a source a client cannot be asked again: it waits with its body unread.
+	need := func(n int64) error {
+		err := room.need(max(n, smallPush))
+		if errors.Is(err, errNoRoom) {
+			err = room.wait(ctx)
+		}
+		return err
+	}
+	first := size
+	if size < 0 {
+		first = manifest.Small
+	}
+	if err = need(min(first, manifest.Small)); err == nil {
+		body, err = manifest.Read(manifest.WithNeed(ctx, need), r, size)
+	}
+	if err == nil {
+		return body, room.free, nil
+	}
+	room.free()
+	switch {
+	case errors.Is(err, manifest.ErrTooLarge):
+		return nil, nil, errLargeManifest
+	case busy(err), ctx.Err() != nil:
+		return nil, nil, fmt.Errorf("reading the manifest: %w", err)
+	}
+	return nil, nil, errcode.ErrorCodeManifestInvalid.WithMessage("the manifest did not arrive whole: " + plain(err))
+}
+
+// parse checks all about a manifest that it says itself.
+func (p *Put) parse(body []byte) (m *manifest.Manifest, err error) {
+	want := p.Ref.Digest
+	if want.IsZero() {
+		want = p.Digest
+	}
+	if want.IsZero() {
+		m, err = manifest.Parse(body)
+	} else {
+		m, err = manifest.ParseAs(want, body)
+	}
+	switch {
+	case errors.Is(err, manifest.ErrMismatch):
+		return nil, errcode.ErrorCodeDigestInvalid.WithMessage(plain(err))
+	case err != nil:
+		return nil, errcode.ErrorCodeManifestInvalid.WithMessage(plain(err))
+	case p.MediaType != "" && p.MediaType != m.MediaType:
+		return nil, errcode.ErrorCodeManifestInvalid.WithMessage(fmt.Sprintf(
+			"Content-Type is %.100q, but the manifest is %s: send it as what it is", p.MediaType, m.MediaType))
+	}
+	return m, nil
+}
+
+// referencesVisible returns nil if all that m is made of is visible in repo. The
+// entries of an index may be missing, as may a subject: the specification has it so,
+// for images of which only some platforms are copied.
+func (g *Registry) referencesVisible(ctx context.Context, repo Repository, m *manifest.Manifest) error {
+	var mu sync.Mutex // guards lost
+	var lost []manifest.Digest
+	looks, ctx := errgroup.WithContext(ctx)
+	looks.SetLimit(referenceLooks)
+	seen := map[manifest.Digest]bool{}
+	for _, d := range required(m) {
+		if seen[d.Digest] || g.linkedLately(repo, d.Digest) {
+			continue
+		}
+		seen[d.Digest] = true
+		looks.Go(func() error {
+			err := g.lookAt(ctx, repo, d.Digest, g.ofBlob())
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if lost = append(lost, d.Digest); len(lost) >= maxMissing {
+				return errManyMissing
+			}
+			return nil
+		})
+	}
+	switch err := looks.Wait(); {
+	case err != nil && !errors.Is(err, errManyMissing):
+		return fmt.Errorf("whether %s has the blobs of the manifest: %w", repo, err)
+	case len(lost) > 0:
+		return blobsMissing(repo, lost)
+	}
+	return nil
+}
+
+var errManyMissing = errors.New("too many are missing to go on")
+
+// blobsMissing is the error for a manifest whose blobs are not there.
+func blobsMissing(repo Repository, lost []manifest.Digest) error {
+	type unknown struct {
+		Digest manifest.Digest `json:"digest"`
+	}
+	slices.SortFunc(lost, func(a, b manifest.Digest) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
+	var detail []unknown
+	for _, d := range lost {
+		detail = append(detail, unknown{d})
+	}
+	return errcode.ErrorCodeManifestBlobUnknown.WithMessage(fmt.Sprintf(
+		"the manifest names %s, which %s does not have: push its blobs first", lost[0], repo)).WithDetail(detail)
+}
+
+// linkedLately reports whether the link of a layer was seen in the bucket, or
+// written there, not long ago.
+func (g *Registry) linkedLately(repo Repository, d manifest.Digest) bool {
+	v, ok := g.named.get(repo.String(), d)
+	return ok && v.linked && v.young(referenceTTL)
+}
+
+// keepPushed has this host know a manifest that the bucket has taken: trouble with
+// the disk is this host's alone.
+func (g *Registry) keepPushed(repo Repository, m *manifest.Manifest, asked time.Time) {
+	name := repo.String()
+	g.becomesOwn(repo)
+	g.parsed.Add(m)
+	g.named.addManifest(repo, m)
+	g.named.saw(name, m.Digest, int64(len(m.Body)), asked)
+	if err := g.disk.Put(m.Digest, bytes.NewReader(m.Body), int64(len(m.Body))); err != nil {
+		g.log.Debug("pushed manifest not kept on disk", "digest", m.Digest, "err", err)
+		return
+	}
+	g.linkManifest(name, m.Digest)
+}
+
+// putTag makes a tag stand for m, in the bucket and then here.
+func (g *Registry) putTag(ctx context.Context, repo Repository, tag string, m *manifest.Manifest) error {
+	key := tagKey{repo.String(), tag}
+	ended := g.tags.writes(key)
+	err := g.bucket.change(ctx, func(ctx context.Context) error {
+		return g.bucket.store.PutTag(ctx, key.repo, tag, m.Digest)
+	})
+	alone := ended()
+	if err != nil {
+		g.tags.doubt(key) // the bucket may have done it
+		return fmt.Errorf("tagging %s:%s: %w", repo, tag, err)
+	}
+	g.tags.pushed(key, describe(m))
+	if !alone {
+		g.tags.doubt(key)
+		return nil
+	}
+	if g.disk.Has(m.Digest) {
+		g.awaited.add(key.repo, m.Digest, tag)
+		g.arrived(repo, m.Digest)
+	}
+	return nil
+}
+
+// DeleteTag removes a tag. The error wraps fs.ErrNotExist if there was none.
+func (g *Registry) DeleteTag(ctx context.Context, repo Repository, tag string) error {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	key := tagKey{repo.String(), tag}
+	ended := g.tags.writes(key)
+	err := g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveTag(ctx, key.repo, tag) })
+	switch alone := ended(); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist), !alone:
+		g.tags.doubt(key)
+	default:
+		g.tags.deleted(key, errDeleted)
+	}
+	if err != nil {
+		return fmt.Errorf("deleting %s:%s: %w", repo, tag, err)
+	}
+	return nil
+}
+
+// errDeleted is why a tag is not served that this host deleted.
+var errDeleted = fmt.Errorf("deleted: %w", fs.ErrNotExist)
+
+// DeleteManifest makes a manifest invisible in a repository, with the tags that
+// stand for it. The error wraps fs.ErrNotExist if it was not there.
+func (g *Registry) DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	name := repo.String()
+	err := g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveManifest(ctx, name, d) })
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		g.disown(name, d, false, time.Now())
+		g.awaited.take(name, d)
+	}
+	g.forgetTags(name, d, err)
+	if err != nil {
+		return fmt.Errorf("deleting manifest %s of %s: %w", d, repo, err)
+	}
+	return nil
+}
+
+// forgetTags forgets the tags that stand for d, here and on this disk. After a
+// delete that failed with err nobody knows which of them are left.
+func (g *Registry) forgetTags(repo string, d manifest.Digest, err error) {
+	tags := g.tags.standing(repo, d)
+	onDisk, _ := g.links.Tags(repo) // fails where there are none
+	for _, tag := range onDisk {
+		if l, err := g.links.Tag(repo, tag); err == nil && l.Digest == d && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	for _, tag := range tags {
+		key := tagKey{repo, tag}
+		switch {
+		case g.tags.get(key).digest != d: // it moved on
+		case err == nil:
+			g.tags.deleted(key, errDeleted)
+		default:
+			g.tags.doubt(key)
+		}
+	}
+}
+
+// DeleteBlob makes a blob invisible in a repository. The error wraps fs.ErrNotExist
+// if it was not there.
+func (g *Registry) DeleteBlob(ctx context.Context, repo Repository, d manifest.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	name := repo.String()
+	err := g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveLayer(ctx, name, d) })
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		g.disown(name, d, true, time.Now())
+	}
+	if err != nil {
+		return fmt.Errorf("deleting blob %s of %s: %w", d, repo, err)
+	}
+	return nil
+}

@@ -67,7 +67,6 @@ func TestBlobRanges(t *testing.T) {
 			{[]string{"Range: bytes=-5"}, 206, 199_995, 200_000, "bytes 199995-199999/200000"},
 			{[]string{"Range: bytes=7-99999999999999999999"}, 206, 7, 200_000, "bytes 7-199999/200000"},
 			{[]string{"Range: BYTES= 7-8"}, 206, 7, 9, "bytes 7-8/200000"},
-			{[]string{"Range: bytes=5-3"}, 200, 0, 200_000, ""},
 			{[]string{"Range: lines=5-"}, 200, 0, 200_000, ""},
 			{[]string{"Range: bytes=1-2,3-4" + strings.Repeat(",5-6", 20)}, 200, 0, 200_000, ""},
 			{[]string{"Range: bytes=10-19", "If-Range: " + etag}, 206, 10, 20, "bytes 10-19/200000"},
@@ -80,7 +79,7 @@ func TestBlobRanges(t *testing.T) {
 				t.Errorf("%s: %v gives other bytes", source, c.headers)
 			}
 		}
-		for _, rng := range []string{"bytes=200000-", "bytes=300000-400000", "bytes=-0", "bytes=99999999999999999999-"} {
+		for _, rng := range []string{"bytes=200000-", "bytes=300000-400000", "bytes=-0", "bytes=5-3", "bytes=99999999999999999999-"} {
 			g := h.get(blobPath(d), "Range: "+rng)
 			h.wantError(g, 416, "RANGE_INVALID")
 			h.want(g, 416, "Content-Range: bytes */200000")

@@ -309,9 +309,11 @@ func TestTenThousandUploadsDisturbNobody(t *testing.T) {
 
 func TestTooManyUploads(t *testing.T) {
 	h := newTester(t, Options{})
+	h.awaitScan()
 	for i := range maxUploads {
 		h.leaveUpload(i, []byte{1})
 	}
+	h.wantLedgerRight() // their names take room too
 	if _, err := h.NewUpload(uploadOf(maxUploads)); !errors.Is(err, ErrTooManyUploads) {
 		t.Fatalf("one more than there may be: %v", err)
 	}

@@ -377,9 +377,11 @@ func TestWrongManifestIsNotReturnedAndIsReplaced(t *testing.T) {
 	h.plant(blobKey(d), append([]byte("x"), body[1:]...)) // of the right length
 	_, err := h.Manifest(t.Context(), "team/app", d)
 	h.wantErr(err, manifest.ErrMismatch)
+	h.wire.count()
 	if err := h.PutManifest(t.Context(), "team/app", d, body); err != nil {
 		t.Fatal(err)
 	}
+	h.wantCalls(map[string]int{"stat": 1, "put": 2}) // that it would be refused is known
 	if got, err := h.Manifest(t.Context(), "team/app", d); err != nil || !bytes.Equal(got, body) {
 		t.Error(err)
 	}

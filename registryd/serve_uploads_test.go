@@ -427,4 +427,3 @@ func (e *endless) Read(p []byte) (int, error) {
 	e.left -= n
 	return n, nil
 }
-

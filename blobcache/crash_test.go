@@ -34,7 +34,7 @@ func powerBlobs() (all []*origin) {
 	return all
 }
 
-// powerLife fills, publishes, puts, removes, evicts, breaks off and goes on.
+// powerLife fills, publishes, puts, sends, removes, evicts, breaks off and goes on.
 func powerLife(h *tester) {
 	blobs := powerBlobs()
 	for round := range 3 {
@@ -45,6 +45,8 @@ func powerLife(h *tester) {
 				if err != nil && !errors.Is(err, ErrNoRoom) { // of which fills that are being published have much
 					h.Fatal(err)
 				}
+			case i%4 == 1 && round > 0:
+				h.push(i, o)
 			case i == 4 && round == 1: // broken off: a partial file stays behind for the next round
 				if err := h.Remove(o.digest); err != nil {
 					h.Fatal(err)
@@ -67,6 +69,20 @@ func powerLife(h *tester) {
 		if err := h.Remove(blobs[round].digest); err != nil {
 			h.Fatal(err)
 		}
+	}
+}
+
+// push sends a blob in two pieces as upload n.
+func (h *tester) push(n int, o *origin) {
+	h.Helper()
+	if err := h.Remove(o.digest); err != nil {
+		h.Fatal(err)
+	}
+	h.leaveUpload(n, o.bytes[:len(o.bytes)/3])
+	u := h.openUpload(n)
+	h.send(u, o.bytes[len(o.bytes)/3:])
+	if err := u.Commit(o.digest); err != nil {
+		h.Fatal(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package blobcache
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ var killBlobs = []int64{10, 5000, 100_000, mib, 3*mib + 1, 9 * mib, 20 * mib, 20
 
 const killBudget = 40 * mib
 
-// fillUntilKilled pulls the blobs in turn, evicting as it goes, for ever.
+// fillUntilKilled pulls and pushes the blobs in turn, evicting as it goes, for ever.
 func fillUntilKilled(dir, url string) {
 	c, err := New(dir, Options{Budget: killBudget, ScrubRate: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -58,6 +59,10 @@ func fillUntilKilled(dir, url string) {
 	rnd := rand.New(rand.NewPCG(uint64(os.Getpid()), 1))
 	for {
 		i := rnd.IntN(len(ds))
+		if rnd.IntN(4) == 0 {
+			pushUntilKilled(c, i, web{url, ds[i]})
+			continue
+		}
 		b, err := c.Get(context.Background(), ds[i], Want{Size: killBlobs[i], Sources: []Source{web{url, ds[i]}}})
 		if err != nil {
 			continue
@@ -71,6 +76,36 @@ func fillUntilKilled(dir, url string) {
 		}
 		if rnd.IntN(3) == 0 {
 			c.Remove(ds[i])
+		}
+	}
+}
+
+// pushUntilKilled sends the i-th blob, or the rest of it if an earlier life was killed
+// in the middle.
+func pushUntilKilled(c *Cache, i int, from web) {
+	u, err := c.OpenUpload(uploadOf(i))
+	if err != nil {
+		u, err = c.NewUpload(uploadOf(i))
+	}
+	if err == nil && u.Size() > killBlobs[i] {
+		fmt.Fprintf(os.Stderr, "%d bytes of %s are left\n", u.Size(), from.d)
+		os.Exit(5)
+	}
+	if err == nil && u.Size() < killBlobs[i] {
+		var body io.ReadCloser
+		if body, _, _, err = from.Open(context.Background(), u.Size(), -1); err == nil {
+			_, err = u.ReadFrom(body)
+			body.Close()
+		}
+	}
+	switch {
+	case u == nil:
+	case err != nil:
+		u.Abort() // no room, mostly
+	default:
+		if err := u.Commit(from.d); errors.Is(err, manifest.ErrMismatch) {
+			fmt.Fprintf(os.Stderr, "an upload in several lives: %v\n", err)
+			os.Exit(6)
 		}
 	}
 }
@@ -165,6 +200,10 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if h.Stats().Blobs == 0 {
 		t.Error("no life got as far as publishing: this test tested nothing")
 	}
+	t.Logf("the last life left %d uploads", h.Stats().Uploads)
+	h.ExpireUploads(0, time.Now().Add(time.Hour))
+	h.wantUploads(0)
+	h.wantLedgerRight()
 	for i, s := range names {
 		d := manifest.MustDigest(s)
 		b, err := h.Get(t.Context(), d, Want{Size: killBlobs[i], Sources: []Source{web{srv.URL, d}}})

@@ -207,6 +207,10 @@ func TestDiskThatFillsUpUnderAnUpload(t *testing.T) {
 	if fi, err := os.Stat(u.path); err != nil || fi.Size() != u.Size() {
 		t.Errorf("the file has not the upload's %d bytes: %v", u.Size(), err)
 	}
+	h.awaitScan()
+	u.Close() // and what was reserved for nothing is given back
+	h.wantLedgerRight()
+	u = h.openUpload(1)
 	h.send(u, o.bytes[u.Size():])
 	h.wantDigest(u, o.digest)
 	if err := u.Commit(o.digest); err != nil {
@@ -215,29 +219,30 @@ func TestDiskThatFillsUpUnderAnUpload(t *testing.T) {
 	h.wantPresent(o)
 }
 
-// TestUploadOnAReadOnlyDisk cannot be removed either: it stays counted, and goes later.
-func TestUploadOnAReadOnlyDisk(t *testing.T) {
+// TestUploadThatCannotBeRemovedStaysCounted, and goes when it can be.
+func TestUploadThatCannotBeRemovedStaysCounted(t *testing.T) {
 	h := onTmpfs(t, "32m", Options{Budget: 16 * mib})
 	h.awaitScan()
 	o := newOrigin(mib, 8240)
 	u := h.newUpload(1)
 	h.send(u, o.bytes)
-	dir := filepath.Dir(h.dir)
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_BIND, ""); err != nil {
-		t.Skipf("this kernel does not remount: %v", err)
+	if err := unix.Mount(u.path, u.path, "", unix.MS_BIND, ""); err != nil { // it can neither be renamed nor removed
+		t.Fatal(err)
 	}
 	if err := u.Commit(o.digest); !errors.Is(err, ErrDisk) {
 		t.Errorf("committed: %v", err)
 	}
-	if _, err := h.NewUpload(uploadOf(2)); !errors.Is(err, ErrDisk) {
-		t.Errorf("begun: %v", err)
-	}
 	h.wantUploads(1)
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, ""); err != nil {
+	h.wantLedgerRight()
+	later := time.Now().Add(2 * time.Hour)
+	if gone := h.ExpireUploads(time.Hour, later); gone != 0 {
+		t.Errorf("%d went that cannot be removed", gone)
+	}
+	if err := unix.Unmount(u.path, 0); err != nil {
 		t.Fatal(err)
 	}
 	h.wantLedgerRight()
-	if gone := h.ExpireUploads(time.Hour, time.Now().Add(2*time.Hour)); gone != 1 {
+	if gone := h.ExpireUploads(time.Hour, later); gone != 1 {
 		t.Errorf("%d went", gone)
 	}
 	h.wantLedgerRight()
@@ -280,7 +285,7 @@ func TestUploadThatNobodyComesBackForMakesRoom(t *testing.T) {
 // TestTenThousandUploadsDisturbNobody: those who begin and send nothing push out each
 // other, and what somebody is at stays.
 func TestTenThousandUploadsDisturbNobody(t *testing.T) {
-	h, o := newTester(t, Options{}), newOrigin(mib, 8260)
+	h, o := onTmpfs(t, "64m", Options{}), newOrigin(mib, 8260)
 	open := h.newUpload(1)
 	h.leaveUpload(2, o.bytes)
 	begun := time.Now()
@@ -304,9 +309,11 @@ func TestTenThousandUploadsDisturbNobody(t *testing.T) {
 
 func TestTooManyUploads(t *testing.T) {
 	h := newTester(t, Options{})
+	h.awaitScan()
 	for i := range maxUploads {
 		h.leaveUpload(i, []byte{1})
 	}
+	h.wantLedgerRight() // their names take room too
 	if _, err := h.NewUpload(uploadOf(maxUploads)); !errors.Is(err, ErrTooManyUploads) {
 		t.Fatalf("one more than there may be: %v", err)
 	}

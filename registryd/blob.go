@@ -47,7 +47,7 @@ func (g *Registry) blobOf(ctx context.Context, repo Repository, d manifest.Diges
 			return h, nil
 		}
 	}
-	h, err := g.coldBlob(ctx, repo, d, off, ranged)
+	h, err := g.coldBlob(ctx, &repo, d, off, ranged)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", d, name, err)
 	}
@@ -65,38 +65,48 @@ func (g *Registry) blobOf(ctx context.Context, repo Repository, d manifest.Diges
 // part of the stack is large, and given back before links are written.
 //
 //go:noinline
-func (g *Registry) coldBlob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
+func (g *Registry) coldBlob(ctx context.Context, repo *Repository, d manifest.Digest, off int64, ranged bool) (*blobcache.Blob, error) {
 	name := repo.String()
-	size, proven := g.proven(&repo, d)
+	size, proven := g.proven(repo, d)
 	until := time.Now().Add(answerLimit)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	if !g.guard.open(repo.Name.Host, d) {
-		return g.guardedBlob(ctx, repo, d, blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name})
+		return g.guardedBlob(ctx, *repo, d, blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name})
 	}
-	var err error
 	if !proven {
-		if err = g.proveCheaply(ctx, repo, d, until); err == nil {
+		if err := g.proveCheaply(ctx, *repo, d, until); err == nil {
 			size, proven = g.named.size(name, d)
 		} else if repo.Name.IsOwn() {
 			return nil, err
 		}
 	}
-	want := blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name, Sources: g.sources(repo, d, proven)}
+	want := blobcache.Want{Size: size, Offset: off, Ranged: ranged, Origin: name, Sources: g.sources(*repo, d, proven)}
 	h, err := g.disk.Get(ctx, d, want)
-	if !proven && (err == nil || !answered(err)) {
-		// Either this joined somebody's fill, which proves nothing, or the
-		// upstream is out and the bucket deserves more patience.
-		if perr := g.proveBlob(ctx, repo, d, until); perr != nil {
-			if err == nil {
-				h.Close()
-			}
-			return nil, perr
+	switch {
+	case !proven && (err == nil || !answered(err)):
+		return g.proveLate(ctx, repo, d, until, &want, h, err)
+	case err != nil:
+		return nil, err
+	}
+	return h, nil
+}
+
+// proveLate proves what was opened, as h, without a proof, or could not be, for err.
+// Either it joined somebody's fill, which proves nothing, or the upstream is out and
+// the bucket deserves more patience.
+//
+//go:noinline
+func (g *Registry) proveLate(ctx context.Context, repo *Repository, d manifest.Digest, until time.Time, want *blobcache.Want, h *blobcache.Blob, err error) (*blobcache.Blob, error) {
+	if perr := g.proveBlob(ctx, *repo, d, until); perr != nil {
+		if err == nil {
+			h.Close()
 		}
-		if err != nil && g.bucket != nil {
-			want.Sources = g.sources(repo, d, true)
-			h, err = g.disk.Get(ctx, d, want)
-		}
+		return nil, perr
+	}
+	if err != nil && g.bucket != nil {
+		want.Sources = g.sources(*repo, d, true)
+		h, err = g.disk.Get(ctx, d, *want)
 	}
 	if err != nil {
 		return nil, err

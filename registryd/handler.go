@@ -66,7 +66,7 @@ type registryContents struct{ *Registry }
 
 func (g registryContents) Blob(ctx context.Context, repo Repository, d manifest.Digest, off int64, ranged bool) (hold, error) {
 	b, err := g.blobOf(ctx, repo, d, off, ranged)
-	if err != nil && repo.bare != certain {
+	if err != nil && repo.bare() {
 		b, err = g.blobAgain(ctx, &repo, d, off, ranged, err)
 	}
 	if err != nil {
@@ -191,6 +191,10 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 		return writeJSON(w, SourceDisk, struct{}{})
 	case routeOther:
 		return errNothing
+	case routeManifest, routeBlob:
+		if r.Method == http.MethodHead && h.push != PushNobody {
+			return h.head(w, r, t)
+		}
 	}
 	ns, err := namespace(r.URL.RawQuery)
 	if err != nil {
@@ -203,21 +207,13 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	if repo.bare != certain && r.Method == http.MethodHead {
-		repo.bare = h.haste(r, repo.bare)
-	}
 	switch t.route {
 	case routeManifest:
-		err = h.manifest(w, r, t, repo)
+		return h.manifest(w, r, t, repo)
 	case routeBlob:
-		err = h.blob(w, r, t, repo)
-	default:
-		err = h.readList(w, r, t, ns, repo)
+		return h.blob(w, r, t, repo)
 	}
-	if err != nil && repo.hurry() {
-		err = beforePush(t.route, err)
-	}
-	return err
+	return h.readList(w, r, t, ns, repo)
 }
 
 // readList answers with what does not belong to the storms of clients: it has a part

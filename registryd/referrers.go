@@ -25,7 +25,7 @@ type Referrals struct {
 // Errors are as those of Manifest.
 func (g *Registry) Referrers(ctx context.Context, repo Repository, subject manifest.Digest) (Referrals, error) {
 	r, err := g.referrersOf(ctx, repo, subject)
-	if err == nil && len(r.List) == 0 && repo.bare != certain {
+	if err == nil && len(r.List) == 0 && repo.bare() {
 		err = fs.ErrNotExist // an upstream that has no such repository has an empty list
 	}
 	if own, ok := g.becameOwn(ctx, repo, err); ok {

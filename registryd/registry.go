@@ -52,28 +52,8 @@ type Repository struct {
 	Name manifest.Name
 	Why  string // in words for a person
 
-	key  string // String, so that it is made once a request; empty: not made yet
-	bare bareness
+	key string // String, so that it is made once a request; empty: not made yet
 }
-
-// bareness is how sure it is that a bare name is the default upstream's and not one
-// of the bucket's own. It is one byte, with inHurry: a Repository of one field more
-// would not go through registers, and be on the stack of every answer many times.
-type bareness uint8
-
-const (
-	certain      bareness = iota // it is not a bare name, or it is the bucket's own, or there is no bucket
-	notOwnNow                    // the bucket said so to this request
-	notOwnLately                 // it said so some time ago: a push may have made it own
-	notOwnOnce                   // likewise, and it cannot be asked now
-
-	// inHurry is said beside these: whoever asks would rather hear at once that the
-	// upstream cannot be asked than wait for it.
-	inHurry bareness = 1 << 7
-)
-
-// hurry reports whether whoever asks is in a hurry.
-func (r Repository) hurry() bool { return r.bare&inHurry != 0 }
 
 // newRepository is a Repository that was decided for the reason why.
 func newRepository(n manifest.Name, why string) Repository {

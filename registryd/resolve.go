@@ -31,6 +31,7 @@ const (
 	whyOwnAnswered      = "a bare name: the bucket has a repository of its own by it"
 	whyOwnRemembered    = "a bare name: the bucket cannot be asked now; it had a repository of its own by it"
 	whyNotOwnAnswered   = "a bare name that the bucket does not have: the default upstream's"
+	whyNotOwnLately     = "a bare name that the bucket did not have a moment ago: the default upstream's"
 	whyNotOwnRemembered = "a bare name: the bucket cannot be asked now; it had none by it: the default upstream's"
 	whyNoBucket         = "a bare name, and there is no bucket: the default upstream's"
 )
@@ -60,28 +61,29 @@ func (g *Registry) decided(ctx context.Context, m manifest.Meaning) (Repository,
 	if !m.Undecided {
 		return newRepository(m.Name, m.Why), nil
 	}
-	d, bare, err := g.isOwn(ctx, m.Own.Path)
+	d, err := g.isOwn(ctx, m.Own.Path)
 	if err != nil {
 		return Repository{}, fmt.Errorf("whether %s is the bucket's own: %w", m.Own.Path, err)
 	}
 	if d.own {
-		return newRepository(m.Own, d.why), nil
+		m.Name = m.Own
 	}
-	repo := newRepository(m.Name, d.why)
-	repo.bare = bare
-	return repo, nil
+	return newRepository(m.Name, d.why), nil
 }
 
 // isOwn decides whether the bucket has a repository of its own by a bare name: what
 // it says, else what it said last. One that a moment of silence makes another would
-// hand a team's name to strangers. bare is how sure it is that it has none.
-func (g *Registry) isOwn(ctx context.Context, name string) (_ decision, bare bareness, err error) {
+// hand a team's name to strangers.
+func (g *Registry) isOwn(ctx context.Context, name string) (decision, error) {
 	if g.bucket == nil {
-		return decision{why: whyNoBucket}, certain, nil
+		return decision{why: whyNoBucket}, nil
 	}
 	asked := time.Now()
 	if d, ok := g.decisions.Get(name); ok && asked.Before(d.until) {
-		return d, pick(d.why == whyNotOwnRemembered, notOwnOnce, notOwnLately), nil
+		if d.why == whyNotOwnAnswered {
+			d.why = whyNotOwnLately
+		}
+		return d, nil
 	}
 	remembered, known := g.links.Own(name)
 	until := asked.Add(answerLimit)
@@ -92,12 +94,13 @@ func (g *Registry) isOwn(ctx context.Context, name string) (_ decision, bare bar
 	own, err := f.wait(ctx, until)
 	switch {
 	case err == nil:
-		return decision{own: own, why: pick(own, whyOwnAnswered, whyNotOwnAnswered)}, pick(f.began.Before(asked), notOwnLately, notOwnNow), nil
+		// An answer to somebody else may be older than a push that is known of here.
+		notOwn := pick(f.began.Before(asked), whyNotOwnLately, whyNotOwnAnswered)
+		return decision{own: own, why: pick(own, whyOwnAnswered, notOwn)}, nil
 	case known:
-		d := g.decide(name, remembered, pick(remembered, whyOwnRemembered, whyNotOwnRemembered), memoryTTL)
-		return d, notOwnOnce, nil
+		return g.decide(name, remembered, pick(remembered, whyOwnRemembered, whyNotOwnRemembered), memoryTTL), nil
 	}
-	return decision{}, certain, err
+	return decision{}, err
 }
 
 // exists asks the bucket whether it has a repository of its own by a bare name, and

@@ -20,17 +20,48 @@ import (
 //	    it said no before, and says yes now ─────> it is own: ask the bucket for it
 //	    it says no again, or cannot be asked ────> that
 
+// bare reports whether repo is the default upstream's only as long as nobody pushes to
+// that name. It is its Why that tells: one field more and a Repository would be on the
+// stack of every answer, many times.
+func (r Repository) bare() bool {
+	switch r.Why {
+	case whyNotOwnAnswered, whyNotOwnLately, whyNotOwnRemembered, whyPushNow, whyPushLately:
+		return true
+	}
+	return false
+}
+
+const (
+	whyPushNow    = whyNotOwnAnswered + ", and who asks may be about to push to it"
+	whyPushLately = whyNotOwnLately + ", and who asks may be about to push to it"
+)
+
+// hasten has whoever asks about a bare name hear soon that its upstream cannot be
+// asked, rather than wait for it. It reports whether it did: the bucket has to have
+// said that the name is free.
+func (r *Repository) hasten() bool {
+	switch r.Why {
+	case whyNotOwnAnswered:
+		r.Why = whyPushNow
+	case whyNotOwnLately:
+		r.Why = whyPushLately
+	}
+	return r.hurry()
+}
+
+func (r Repository) hurry() bool { return r.Why == whyPushNow || r.Why == whyPushLately }
+
 // becameOwn returns the bucket's own repository by the name of repo, if that is what
 // is meant by it now. err is why there is no answer from the upstream, nil if there is
 // one.
 func (g *Registry) becameOwn(ctx context.Context, repo Repository, err error) (Repository, bool) {
-	if err == nil || repo.bare == certain || ctx.Err() != nil {
+	if err == nil || !repo.bare() || ctx.Err() != nil {
 		return repo, false
 	}
 	if o := g.origins[repo.Name.Host]; o != nil && repo.hurry() && errors.Is(err, context.DeadlineExceeded) {
 		o.late(alwaysBackoff) // the next of its kind does not wait as long
 	}
-	if repo.bare&^inHurry == notOwnNow {
+	if repo.Why == whyNotOwnAnswered || repo.Why == whyPushNow {
 		return repo, false
 	}
 	name, asked := repo.Name.Path, time.Now()
@@ -43,15 +74,29 @@ func (g *Registry) becameOwn(ctx context.Context, repo Repository, err error) (R
 	return newRepository(manifest.Name{Path: name}, whyOwnAnswered), true
 }
 
-// haste returns how sure a bare name is, with inHurry for a HEAD of somebody who may
-// be about to push to it.
+// head answers a HEAD of a manifest or a blob where pushes are taken: whoever sends it
+// may be about to push.
 //
 //go:noinline
-func (h *Handler) haste(r *http.Request, bare bareness) bareness {
-	if (bare == notOwnNow || bare == notOwnLately) && h.push.allow(r) == nil {
-		return bare | inHurry
+func (h *Handler) head(w *response, r *http.Request, t target) error {
+	ns, err := namespace(r.URL.RawQuery)
+	if err != nil {
+		return err
 	}
-	return bare
+	repo, err := h.contents.Resolve(r.Context(), t.name, ns)
+	if err != nil {
+		return err
+	}
+	before := h.push.allow(r) == nil && repo.hasten()
+	if t.route == routeManifest {
+		err = h.manifest(w, r, t, repo)
+	} else {
+		err = h.blob(w, r, t, repo)
+	}
+	if err != nil && before {
+		return beforePush(t.route, err)
+	}
+	return err
 }
 
 // beforePush is what a HEAD about a bare name that is not the bucket's own yet is
@@ -61,8 +106,6 @@ func (h *Handler) haste(r *http.Request, bare bareness) bareness {
 // would be always. So an outage of it is a no to them, and soon; who only wants to pull
 // takes it for one too, and turns to his hub. A GET keeps its 503: docker turns to its
 // hub only then.
-//
-//go:noinline
 func beforePush(rt route, err error) error {
 	if status, _ := answerTo(err, rt); status < http.StatusInternalServerError {
 		return err

@@ -37,20 +37,25 @@ func (h *Handler) changeManifest(w *response, r *http.Request, t target, repo Re
 	} else {
 		err = h.contents.DeleteManifest(r.Context(), repo, t.digest)
 	}
-	return w.accepted(err)
+	return h.deleted(w, r, t, repo, err)
 }
 
 // deleteBlob answers a DELETE of a blob.
 func (h *Handler) deleteBlob(w *response, r *http.Request, t target, repo Repository) error {
-	return w.accepted(h.contents.DeleteBlob(r.Context(), repo, t.digest))
+	return h.deleted(w, r, t, repo, h.contents.DeleteBlob(r.Context(), repo, t.digest))
 }
 
-// accepted answers a delete.
-func (w *response) accepted(err error) error {
-	if err == nil {
-		w.finish(http.StatusAccepted)
+// deleted answers a delete, and tells of it.
+func (h *Handler) deleted(w *response, r *http.Request, t target, repo Repository, err error) error {
+	if err != nil {
+		w.renew()
+		return err
 	}
-	return err
+	if h.events != nil {
+		h.events.Deleted(r, repo.String(), t.digest, t.tag)
+	}
+	w.finish(http.StatusAccepted)
+	return nil
 }
 
 // finish answers without a body.
@@ -80,6 +85,7 @@ func (h *Handler) putManifest(w *response, r *http.Request, t target, repo Repos
 		w.renew()
 		return err
 	}
+	h.pushed(r, repo, m, p)
 	w.digest = m.Digest
 	hd := w.Header()
 	hd.Set("Location", "/v2/"+t.name+"/manifests/"+m.Digest.String())
@@ -92,6 +98,19 @@ func (h *Handler) putManifest(w *response, r *http.Request, t target, repo Repos
 	}
 	w.finish(http.StatusCreated)
 	return nil
+}
+
+// pushed tells of a push, for each tag.
+func (h *Handler) pushed(r *http.Request, repo Repository, m *manifest.Manifest, p Put) {
+	if h.events == nil {
+		return
+	}
+	for _, tag := range p.Tags {
+		h.events.Pushed(r, repo.String(), m, tag)
+	}
+	if len(p.Tags) == 0 {
+		h.events.Pushed(r, repo.String(), m, p.Ref.Tag)
+	}
 }
 
 // parseQuery reads what a push says behind its path: "tag", any number of times, are

@@ -427,3 +427,30 @@ func (e *endless) Read(p []byte) (int, error) {
 	e.left -= n
 	return n, nil
 }
+
+func TestABlobThatWasDeletedCanBePushedAgain(t *testing.T) {
+	p := newPusher(t)
+	body := pattern(1000)
+	d := manifest.DigestOf(body)
+	for range 3 {
+		p.wantPushed(p.send("POST", "/v2/own/app/blobs/uploads/?digest="+d.String(), body), "own/app", d, body)
+		p.want(p.send("DELETE", "/v2/own/app/blobs/"+d.String(), nil), 202)
+		p.wantError(p.get("/v2/own/app/blobs/"+d.String()), 404, "BLOB_UNKNOWN")
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String()+"&from=own/app", nil), 202)
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String(), nil), 202)
+	}
+}
+
+func TestWhatWasDeletedThroughAnotherHostIsNotMounted(t *testing.T) {
+	p := newPusher(t)
+	body := pattern(1000)
+	d := manifest.DigestOf(body)
+	p.wantPushed(p.send("POST", "/v2/own/app/blobs/uploads/?digest="+d.String(), body), "own/app", d, body)
+	p.bucket.data.Lock()
+	delete(p.bucket.layers, content{"own/app", d})
+	p.bucket.data.Unlock()
+	for _, q := range []string{"", "&from=own/app"} {
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String()+q, nil), 202)
+	}
+	p.want(p.send("POST", "/v2/own/app/blobs/uploads/?mount="+d.String(), nil), 202)
+}

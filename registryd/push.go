@@ -60,6 +60,10 @@ func (h *Handler) write(w *response, r *http.Request, t target) error {
 		w.Header().Set("Allow", string(allowed))
 		return errMethod
 	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		refuseBody(w, r)
+	}
 	if err := h.push.allow(r); err != nil {
 		return err
 	}

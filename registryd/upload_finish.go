@@ -78,13 +78,33 @@ func (s *session) check(d manifest.Digest) error {
 	return err
 }
 
+// publishPatience is how long a push that the bucket has taken waits for this host's
+// disk to have it too. Until then a pull here reads it from the bucket; but a disk that
+// is slower than the bucket, as those of many hosts are, does not set the pace.
+const publishPatience = 200 * time.Millisecond
+
 // publish makes the upload a blob of this host, which was linked at the time given or
 // later. The bucket has it: trouble here costs a fetch later.
 func (s *session) publish(d manifest.Digest, linked time.Time) {
 	size := s.size()
 	s.ended = true
-	if err := s.spool.Commit(d); err != nil {
-		s.g.log.Warn("a pushed blob is not kept on this disk; it will be read from the bucket", "repository", s.repo, "digest", d, "err", err)
+	free, over := s.free, make(chan struct{})
+	s.free = func() {} // the upload is in use until it is a blob
+	commit := func(context.Context) {
+		defer close(over)
+		defer free()
+		if err := s.spool.Commit(d); err != nil {
+			s.g.log.Warn("a pushed blob is not kept on this disk; it will be read from the bucket", "repository", s.repo, "digest", d, "err", err)
+		}
+	}
+	if !s.g.bg.run(blobWriteLimit, commit) {
+		commit(nil) // a shutdown waits for requests
+	}
+	late := time.NewTimer(publishPatience)
+	defer late.Stop()
+	select {
+	case <-over:
+	case <-late.C:
 	}
 	s.g.pushedBlob(s.repo, d, size, linked)
 }

@@ -1,6 +1,7 @@
 package registryd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -119,6 +120,8 @@ func methods(t target, path string) methodSet {
 func (g *Registry) ResolvePush(path, ns string) (Repository, error) {
 	m, err := g.options.Names.Resolve(path, ns)
 	switch {
+	case errors.Is(err, manifest.ErrRegistry):
+		return Repository{}, fmt.Errorf("%w; what is pushed needs a name of two components that begins with no registry's (team/app)", err)
 	case err != nil:
 		return Repository{}, err
 	case !m.Undecided && !m.Name.IsOwn():

@@ -95,6 +95,11 @@ func TestMirroredNamesTakeNoPush(t *testing.T) {
 			t.Errorf("%s %s: %s does not say %q", name, ns, g.body, instead)
 		}
 	}
+	g := p.send("POST", "/v2/quay.io/team/app/blobs/uploads/", nil)
+	p.wantError(g, 404, "NAME_UNKNOWN")
+	if !strings.Contains(string(g.body), "begins with no registry's (team/app)") {
+		t.Errorf("a name at a registry that is not configured: %s", g.body)
+	}
 }
 
 func TestAChunkOutOfOrderIsToldWhereTheUploadStands(t *testing.T) {

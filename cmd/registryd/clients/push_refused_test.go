@@ -15,10 +15,14 @@ func TestPushToMirroredNameSaysWhatToDo(t *testing.T) {
 	clients := pushers(t)
 	f := startFleet(t, "folder")
 	for _, c := range clients {
-		for _, name := range []string{"app", "ghcr.io/team/app"} {
+		for name, words := range map[string][]string{
+			"app":              {"only mirrored", "push to a name of two components (team/app)"},
+			"ghcr.io/team/app": {"only mirrored", "push to a name without ghcr.io (team/app)"},
+			"quay.io/team/app": {"not a configured registry", "begins with no registry's (team/app)"},
+		} {
 			t.Run(c.name+" to "+name, func(t *testing.T) {
 				ref := f.here.addr + "/" + name + ":v1"
-				c.wantRefused(t, makeLocal(t, "hello from "+c.name, smallBulk, ref), ref, "only mirrored", "push to a name of two components (team/app)")
+				c.wantRefused(t, makeLocal(t, "hello from "+c.name, smallBulk, ref), ref, words...)
 			})
 		}
 	}

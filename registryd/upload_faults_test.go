@@ -62,22 +62,28 @@ func TestACutUploadGoesOnWhereItStands(t *testing.T) {
 				} else {
 					c.Close()
 				}
-				g := p.get(at)
+				g, first := p.get(at), 0
 				for { // one that comes before its broken request was read is told so
 					end := -1
 					if fmt.Sscanf(g.header.Get("Range"), "0-%d", &end); end == 0 { // none, or one
 						p.send("PATCH", at, body[:1], "Content-Range: 0-0")
+						first = 1
 					}
-					if stands := end + 1; stands > max(cut, 1) {
-						t.Errorf("%s cut at %d stands at %d", method, cut, stands)
-					} else {
-						g = p.send("PUT", at+"?digest="+d.String(), body[stands:], fmt.Sprintf("Content-Range: %d-%d", stands, len(body)-1))
+					stands := end + 1
+					if stands > max(cut, 1) {
+						// The broken request, which says nothing of where its bytes belong, was
+						// read behind our first one: nobody can go on with that.
+						if stands != first+cut {
+							t.Errorf("%s cut at %d stands at %d", method, cut, stands)
+						}
+						break
 					}
+					g = p.send("PUT", at+"?digest="+d.String(), body[stands:], fmt.Sprintf("Content-Range: %d-%d", stands, len(body)-1))
 					if g.status != 416 {
+						p.wantPushed(g, "own/app", d, body)
 						break
 					}
 				}
-				p.wantPushed(g, "own/app", d, body)
 			}
 		}
 	}

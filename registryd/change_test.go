@@ -503,6 +503,39 @@ func TestReferrersOfMirroredImages(t *testing.T) {
 	})
 }
 
+// A delete that comes while a push is between its manifest and its tag comes before it
+// or behind it.
+func TestADeleteDuringAPushLeavesNoTagWithoutItsManifest(t *testing.T) {
+	for _, op := range []string{"PUTREFERRER", "PUTTAG"} {
+		within(t, func(w *world) {
+			im := newImage(t, "one")
+			w.upload("own/app", im)
+			body := im.body
+			if op == "PUTREFERRER" {
+				body = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/a","digest":%q,"size":%d},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+					manifest.OCIManifest, manifest.DigestOf(im.config), len(im.config), manifest.OCIManifest, im.d, len(im.body))
+			}
+			d := manifest.DigestOf(body)
+			deleted := make(chan int, 1)
+			w.bucket.on(op, func(context.Context) error {
+				w.bucket.on(op, nil)
+				go func() { deleted <- w.send("DELETE", "/v2/own/app/manifests/"+d.String(), nil).Code }()
+				time.Sleep(time.Second)
+				return nil
+			})
+			w.wantCode(w.send("PUT", "/v2/own/app/manifests/v1", body, "Content-Type: "+manifest.OCIManifest), 201, "")
+			if code := <-deleted; code != 202 {
+				t.Fatalf("the delete was answered %d", code)
+			}
+			w.bucket.data.Lock()
+			defer w.bucket.data.Unlock()
+			if len(w.bucket.tags) != 0 || len(w.bucket.revisions) != 0 || len(w.bucket.referrers[content{"own/app", im.d}]) != 0 {
+				t.Errorf("%s: left are %v, %v, %v", op, w.bucket.tags, w.bucket.revisions, w.bucket.referrers)
+			}
+		})
+	}
+}
+
 func TestTwoPushesOfOneTagLeaveNobodyWrong(t *testing.T) {
 	within(t, func(w *world) {
 		one, two := newImage(t, "one"), newImage(t, "two")

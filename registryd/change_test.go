@@ -13,12 +13,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"hostlocal/manifest"
+	"hostlocal/registryd/upstream"
 )
 
 // beside starts another host on the world's bucket and upstreams; the test's bubble
@@ -534,6 +538,36 @@ func TestADeleteDuringAPushLeavesNoTagWithoutItsManifest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A listing is an upstream with the API for referrers, in its repository a/there only.
+type listing struct {
+	Upstream
+	asked []string
+}
+
+func (l *listing) Referrers(_ context.Context, repo string, _ manifest.Digest) ([]manifest.Descriptor, error) {
+	l.asked = append(l.asked, repo)
+	if repo == "a/there" {
+		return []manifest.Descriptor{{Digest: someDigest, Size: 1}}, nil
+	}
+	return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, &upstream.Error{Status: 404, Code: "NOT_FOUND"})
+}
+
+func TestAMissingRepositoryDoesNotHideTheReferrersOfOthers(t *testing.T) {
+	within(t, func(w *world) {
+		up := &listing{Upstream: w.g.origins["docker.io"].up}
+		o := newOrigin("listing", up, semaphore.NewWeighted(roomBytes))
+		for _, repo := range []string{"a/missing", "a/missing", "a/there"} {
+			list, err := o.referrers(w.t.Context(), repo, someDigest)
+			if err != nil || (len(list) == 1) != (repo == "a/there") {
+				t.Errorf("of %s: %v, %v", repo, list, err)
+			}
+		}
+		if want := []string{"a/missing", "a/there"}; !slices.Equal(up.asked, want) {
+			t.Errorf("asked of %q, want %q", up.asked, want)
+		}
+	})
 }
 
 func TestTwoPushesOfOneTagLeaveNobodyWrong(t *testing.T) {

@@ -73,7 +73,13 @@ func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*ma
 	if err := g.referencesVisible(ctx, repo, m); err != nil {
 		return nil, err
 	}
-	asked, name := time.Now(), repo.String()
+	name := repo.String()
+	ended, err := g.changing.take(ctx, content{name, m.Digest}, false)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
+	asked := time.Now()
 	err = g.bucket.change(ctx, func(ctx context.Context) error {
 		if err := g.bucket.store.PutManifest(ctx, name, m.Digest, m.Body); err != nil || m.Subject == nil {
 			return err
@@ -286,7 +292,12 @@ func (g *Registry) DeleteManifest(ctx context.Context, repo Repository, d manife
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
 	name := repo.String()
-	err := g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveManifest(ctx, name, d) })
+	ended, err := g.changing.take(ctx, content{name, d}, true)
+	if err != nil {
+		return err
+	}
+	defer ended()
+	err = g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveManifest(ctx, name, d) })
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		g.disown(name, d, false, time.Now())
 		g.awaited.take(name, d)

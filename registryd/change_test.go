@@ -13,12 +13,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"hostlocal/manifest"
+	"hostlocal/registryd/upstream"
 )
 
 // beside starts another host on the world's bucket and upstreams; the test's bubble
@@ -499,6 +503,69 @@ func TestReferrersOfMirroredImages(t *testing.T) {
 		w.hub.fail("", errOutage)
 		if list, rec := w.referrers(path); len(list) != 1 || rec.Header().Get("Warning") == "" {
 			t.Errorf("%v %v", list, rec.Header())
+		}
+	})
+}
+
+// A delete that comes while a push is between its manifest and its tag comes before it
+// or behind it.
+func TestADeleteDuringAPushLeavesNoTagWithoutItsManifest(t *testing.T) {
+	for _, op := range []string{"PUTREFERRER", "PUTTAG"} {
+		within(t, func(w *world) {
+			im := newImage(t, "one")
+			w.upload("own/app", im)
+			body := im.body
+			if op == "PUTREFERRER" {
+				body = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/a","digest":%q,"size":%d},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+					manifest.OCIManifest, manifest.DigestOf(im.config), len(im.config), manifest.OCIManifest, im.d, len(im.body))
+			}
+			d := manifest.DigestOf(body)
+			deleted := make(chan int, 1)
+			w.bucket.on(op, func(context.Context) error {
+				w.bucket.on(op, nil)
+				go func() { deleted <- w.send("DELETE", "/v2/own/app/manifests/"+d.String(), nil).Code }()
+				time.Sleep(time.Second)
+				return nil
+			})
+			w.wantCode(w.send("PUT", "/v2/own/app/manifests/v1", body, "Content-Type: "+manifest.OCIManifest), 201, "")
+			if code := <-deleted; code != 202 {
+				t.Fatalf("the delete was answered %d", code)
+			}
+			w.bucket.data.Lock()
+			defer w.bucket.data.Unlock()
+			if len(w.bucket.tags) != 0 || len(w.bucket.revisions) != 0 || len(w.bucket.referrers[content{"own/app", im.d}]) != 0 {
+				t.Errorf("%s: left are %v, %v, %v", op, w.bucket.tags, w.bucket.revisions, w.bucket.referrers)
+			}
+		})
+	}
+}
+
+// A listing is an upstream with the API for referrers, in its repository a/there only.
+type listing struct {
+	Upstream
+	asked []string
+}
+
+func (l *listing) Referrers(_ context.Context, repo string, _ manifest.Digest) ([]manifest.Descriptor, error) {
+	l.asked = append(l.asked, repo)
+	if repo == "a/there" {
+		return []manifest.Descriptor{{Digest: someDigest, Size: 1}}, nil
+	}
+	return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, &upstream.Error{Status: 404, Code: "NOT_FOUND"})
+}
+
+func TestAMissingRepositoryDoesNotHideTheReferrersOfOthers(t *testing.T) {
+	within(t, func(w *world) {
+		up := &listing{Upstream: w.g.origins["docker.io"].up}
+		o := newOrigin("listing", up, semaphore.NewWeighted(roomBytes))
+		for _, repo := range []string{"a/missing", "a/missing", "a/there"} {
+			list, err := o.referrers(w.t.Context(), repo, someDigest)
+			if err != nil || (len(list) == 1) != (repo == "a/there") {
+				t.Errorf("of %s: %v, %v", repo, list, err)
+			}
+		}
+		if want := []string{"a/missing", "a/there"}; !slices.Equal(up.asked, want) {
+			t.Errorf("asked of %q, want %q", up.asked, want)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/semaphore"
 
 	"hostlocal/manifest"
@@ -48,18 +49,21 @@ type origin struct {
 	questions *share // for all but fills
 	room      *room  // for large manifests
 
+	// noReferrers says of a repository until when the upstream is not asked for its
+	// referrers: it has no API for them.
+	noReferrers *lru.Cache[string, time.Time]
+
 	mu      sync.Mutex // guards what follows; no I/O under it
 	trouble error      // the last outage, nil after an answer
 	since   time.Time  // of the first outage after an answer
 	last    time.Time  // when trouble was last seen
 	rests   time.Time  // until then known tags are not asked for
-
-	noReferrers time.Time // until then it is not asked for referrers: it has no API for them
 }
 
 func newOrigin(name string, up Upstream, manifests *semaphore.Weighted) *origin {
 	return &origin{
 		name: name, up: up, room: newRoom(name, manifests), questions: newShare(name, maxQuestions),
+		noReferrers: newLRU[string, time.Time](maxNoReferrers),
 	}
 }
 

@@ -118,13 +118,13 @@ func staleReferrals(o *origin, k referral) Referrals {
 // that does not have that, by the tag that stands in for it.
 func (o *origin) referrers(ctx context.Context, repo string, subject manifest.Digest) ([]manifest.Descriptor, error) {
 	up, ok := o.up.(ReferrerUpstream)
-	if ok && !o.withoutReferrers() {
+	if ok && !o.withoutReferrers(repo) {
 		list, err := o.askReferrers(ctx, up, repo, subject)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return list, err
 		}
 		if lacksAPI(err) {
-			o.lackReferrers()
+			o.noReferrers.Add(repo, time.Now().Add(noReferrersTTL))
 		}
 	}
 	body, done, err := o.manifest(ctx, repo, referrersTag(subject))
@@ -163,20 +163,20 @@ func lacksAPI(err error) bool {
 	return ok && e.Code != "NAME_UNKNOWN" && e.Code != "MANIFEST_UNKNOWN"
 }
 
-// noReferrersTTL is for how long an upstream without the API is not asked for it:
-// one that is renewed gets it once in some years.
-const noReferrersTTL = 10 * time.Minute
+const (
+	// noReferrersTTL is for how long an upstream without the API is not asked for it:
+	// one that is renewed gets it once in some years.
+	noReferrersTTL = 10 * time.Minute
 
-func (o *origin) withoutReferrers() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return time.Now().Before(o.noReferrers)
-}
+	// maxNoReferrers bounds the repositories of which that is remembered. It is by
+	// repository because not all registries say of one that is not there what lacksAPI
+	// knows: who asks for such a one must not have the signatures of all others lost.
+	maxNoReferrers = 1 << 10
+)
 
-func (o *origin) lackReferrers() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.noReferrers = time.Now().Add(noReferrersTTL)
+func (o *origin) withoutReferrers(repo string) bool {
+	until, ok := o.noReferrers.Get(repo)
+	return ok && time.Now().Before(until)
 }
 
 // referrersTag is the tag under which clients keep the referrers of a manifest where

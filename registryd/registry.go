@@ -93,6 +93,7 @@ type Registry struct {
 	decisions *lru.Cache[string, decision]
 	owed      *owed
 	open      *openUploads
+	changing  *pushTurns
 	owners    *lru.Cache[manifest.Digest, string] // a repository of the bucket's own that has the blob
 	scanned   *lru.Cache[string, struct{}]        // repositories whose tags were scanned
 	linked    *lru.Cache[content, struct{}]       // layers whose links on disk are known to be there
@@ -153,6 +154,7 @@ func New(o Options) (*Registry, error) {
 		decisions:     newLRU[string, decision](maxDecisions),
 		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
 		open:          newOpenUploads(),
+		changing:      newPushTurns(),
 		owners:        newLRU[manifest.Digest, string](maxNamed),
 		spool:         cacheSpool{o.Cache},
 		scanned:       newLRU[string, struct{}](maxRepositories),

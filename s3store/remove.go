@@ -42,9 +42,9 @@ func (s *Store) RemoveTag(ctx context.Context, repo, tag string) error {
 }
 
 // RemoveManifest makes a manifest invisible in the repository: first the tags that
-// mean it, so that no reader meets one without its manifest, then its entry among
-// the referrers of its subject, then itself. Its bytes stay, and so do its entries
-// in the history of tags that mean something else by now.
+// mean it, so that no reader meets one without its manifest, then itself, then its
+// entry among the referrers of its subject, without which it must not stay. Its bytes
+// stay, and so do its entries in the history of tags that mean something else by now.
 //
 // The tags are found by listing all of the repository's with their history, a
 // thousand entries an exchange, and reading those that ever meant it.
@@ -161,8 +161,15 @@ func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Dige
 	if err := s.removeTagsOf(ctx, repo, d); err != nil {
 		return err
 	}
-	s.removeReferrer(ctx, repo, d)
-	return s.remove(ctx, key)
+	subject, desc, err := s.subjectOf(ctx, repo, d)
+	known := err == nil && !subject.IsZero()
+	if err := s.remove(ctx, key); err != nil {
+		return err
+	}
+	if known {
+		s.removeReferrer(ctx, repo, subject, desc)
+	}
+	return nil
 }
 
 // removeTagsOf removes the tags that mean d.
@@ -226,15 +233,17 @@ func (s *Store) onceMeant(ctx context.Context, repo string, d manifest.Digest) (
 	return found, err
 }
 
-// removeReferrer removes what d says about its subject. Where that cannot be known
-// now it stays, to no effect: a referrer whose manifest is not visible is not listed.
-func (s *Store) removeReferrer(ctx context.Context, repo string, d manifest.Digest) {
-	subject, _, err := s.subjectOf(ctx, repo, d)
-	if err != nil || subject.IsZero() {
+// removeReferrer removes what a manifest that was removed says about its subject, and
+// puts it back if somebody has pushed the manifest again meanwhile: it may have been
+// his. Where that fails it stays, to no effect: a referrer whose manifest is not
+// visible is not listed.
+func (s *Store) removeReferrer(ctx context.Context, repo string, subject manifest.Digest, desc manifest.Descriptor) {
+	key, err := referrerKey(repo, subject, desc.Digest)
+	if err != nil || s.remove(ctx, key) != nil {
 		return
 	}
-	if key, err := referrerKey(repo, subject, d); err == nil {
-		s.remove(ctx, key)
+	if back, err := s.HasManifest(ctx, repo, desc.Digest); back || err != nil {
+		s.noteReferrer(ctx, repo, subject, desc)
 	}
 }
 

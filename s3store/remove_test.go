@@ -306,3 +306,55 @@ func TestFoldersThatVanishDoNotStopAWrite(t *testing.T) {
 	close(stop)
 	deleting.Wait()
 }
+
+// A manifest that stays stays among the referrers of its subject: what was not removed
+// must not look unsigned.
+func TestARemovalThatWasCutTakesNoReferrerFromWhatStays(t *testing.T) {
+	for cut := 1; ; cut++ {
+		h := overFolder(t)
+		subject := h.push("team/app", "subject", "v1")
+		d := h.sign("team/app", subject, 0, 1, false)[0]
+		h.wantReferrers("team/app", subject, []manifest.Digest{d})
+		var n atomic.Int32
+		h.wire.fault(func(string, string) error {
+			if int(n.Add(1)) >= cut {
+				return answers(400)
+			}
+			return nil
+		})
+		err := h.RemoveManifest(t.Context(), "team/app", d)
+		h.wire.fault(nil)
+		if err == nil {
+			h.wantReferrers("team/app", subject, nil)
+			return
+		}
+		if visible, err := h.HasManifest(t.Context(), "team/app", d); err != nil || visible && len(h.below(reposRoot+"team/app/_referrers/"+digestPath(subject)+"/")) == 0 {
+			t.Errorf("cut at %d: visible %v without its object, %v", cut, visible, err)
+		}
+	}
+}
+
+// A push that comes while the same manifest is removed has all of it.
+func TestWhatIsPushedAgainDuringItsRemovalIsAReferrer(t *testing.T) {
+	h := overFolder(t)
+	subject := h.push("team/app", "subject", "v1")
+	d := h.sign("team/app", subject, 0, 1, false)[0]
+	h.wantReferrers("team/app", subject, []manifest.Digest{d})
+	again := false
+	h.wire.fault(func(op, key string) error {
+		if link, _ := revisionKey("team/app", d); !again && op == "delete" && key != link {
+			again = true
+			h.sign("team/app", subject, 0, 1, false)
+		}
+		return nil
+	})
+	if err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
+		t.Fatal(err)
+	}
+	h.wire.fault(nil)
+	if !again {
+		t.Fatal("nothing came in between")
+	}
+	h.wantManifest("team/app", d, true)
+	h.wantReferrers("team/app", subject, []manifest.Digest{d})
+}

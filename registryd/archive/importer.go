@@ -227,11 +227,7 @@ func (im *Importer) refer(ctx context.Context, repo string, m *manifest.Manifest
 	if !ok || m.Subject == nil {
 		return nil
 	}
-	d := m.Descriptor()
-	if d.ArtifactType == "" && m.Config != nil {
-		d.ArtifactType = m.Config.MediaType
-	}
-	return s.PutReferrer(ctx, repo, m.Subject.Digest, d)
+	return s.PutReferrer(ctx, repo, m.Subject.Digest, m.AsReferrer())
 }
 
 // tag is the last step: nobody finds the image by its name before.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -18,6 +19,11 @@ const (
 	// may name tens of thousands of digests; of one with more than images have, some
 	// 20 KiB of them, none is listed: a part would look like all.
 	maxReferences = 128
+
+	// maxReferenceBytes bounds the same in bytes, as JSON. Media types and platforms
+	// are a stranger's words as long as a manifest: one event must not push the others
+	// out of the queue, and has to fit into a line of the file.
+	maxReferenceBytes = 64 << 10
 
 	// maxWord bounds what a client's own words take of an event, in bytes.
 	maxWord = 256
@@ -101,6 +107,9 @@ func targetOf(r *http.Request, repo string, m *manifest.Manifest, size int64, ta
 		for _, d := range list {
 			t.References = append(t.References, Reference{MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size, Platform: d.Platform})
 		}
+	}
+	if b, err := json.Marshal(t.References); err != nil || len(b) > maxReferenceBytes {
+		t.References = nil
 	}
 	return t
 }

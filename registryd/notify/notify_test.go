@@ -79,6 +79,21 @@ func TestAManifestWithMoreThanAnImageListsNothing(t *testing.T) {
 	}
 }
 
+// A manifest of strangers' words as long as it may be does not fill the queue.
+func TestWhatAManifestSaysOfItsContentIsBounded(t *testing.T) {
+	v := newReceiver(t, nil)
+	h := newTester(t, Endpoint{Name: "ci", URL: v.URL})
+	for i, n := range []int{1000, manifest.MaxSize / 2} {
+		m := image(1)
+		m.Layers[0].MediaType = strings.Repeat("<", n)
+		h.Pushed(request("PUT"), "team/app", m, fmt.Sprint(i))
+	}
+	v.wantTags("0", "1")
+	if a, b := len(v.got[0].event.Target.References), len(v.got[1].body); a == 0 || b > 4096 {
+		t.Errorf("listed are %d, and the other has %d bytes", a, b)
+	}
+}
+
 func TestWhatAClientSaysOfItselfIsBounded(t *testing.T) {
 	v := newReceiver(t, nil)
 	h := newTester(t, Endpoint{Name: "ci", URL: v.URL})

@@ -21,6 +21,11 @@ const (
 	// maxReferrers bounds one list in descriptors, at about 500 bytes each: thousands
 	// of signatures of one image.
 	maxReferrers = 1 << 14
+
+	// maxReferrerBytes bounds the pages of one list together, in bytes: the room that
+	// was had for the largest of them is all that they have. In memory annotations of
+	// a stranger's make several times as much of it.
+	maxReferrerBytes = 2 * manifest.MaxSize
 )
 
 // Referrers returns the descriptors of all manifests of repo that refer to subject,
@@ -35,15 +40,20 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject manifest.Di
 	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 	defer cancel()
 	var all []manifest.Descriptor
+	var bytes int64
 	for range maxReferrerPages {
 		var page []manifest.Descriptor
+		var size int
 		var next string
 		err := retry(ctx, func() (err error) {
-			page, next, err = c.getReferrers(ctx, a)
+			page, size, next, err = c.getReferrers(ctx, a)
 			return err
 		})
 		if err != nil {
 			return nil, err
+		}
+		if bytes += int64(size); bytes > maxReferrerBytes {
+			return nil, c.fail(a, final("more than %d bytes of referrers", maxReferrerBytes))
 		}
 		if all = append(all, page...); len(all) > maxReferrers {
 			return nil, c.fail(a, final("more than %d referrers", maxReferrers))
@@ -56,46 +66,47 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject manifest.Di
 	return nil, c.fail(a, final("more than %d pages of referrers", maxReferrerPages))
 }
 
-// getReferrers gets one page, and the query of the next one if there is any.
-func (c *Client) getReferrers(ctx context.Context, a *ask) (list []manifest.Descriptor, next string, err error) {
+// getReferrers gets one page, of size bytes, and the query of the next one if there is
+// any.
+func (c *Client) getReferrers(ctx context.Context, a *ask) (list []manifest.Descriptor, size int, next string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	resp, _, err := c.do(ctx, a)
 	if err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return nil, "", fmt.Errorf("%w: %w", fs.ErrNotExist, c.refuse(a, resp))
+		return nil, 0, "", fmt.Errorf("%w: %w", fs.ErrNotExist, c.refuse(a, resp))
 	default:
-		return nil, "", c.noted(c.refuse(a, resp))
+		return nil, 0, "", c.noted(c.refuse(a, resp))
 	}
 	r := c.watch(ctx, cancel, a, resp.Body, func(bool) {})
 	defer r.Close()
 	if err := identity(resp.Header); err != nil {
-		return nil, "", c.fail(a, err)
+		return nil, 0, "", c.fail(a, err)
 	}
 	b, err := manifest.Read(ctx, r, resp.ContentLength)
 	switch {
 	case errors.Is(err, manifest.ErrTooLarge):
-		return nil, "", c.fail(a, final("%w: at most %d bytes are read", err, manifest.MaxSize))
+		return nil, 0, "", c.fail(a, final("%w: at most %d bytes are read", err, manifest.MaxSize))
 	case err != nil:
-		return nil, "", err // of r, or of a manifest.Need
+		return nil, 0, "", err // of r, or of a manifest.Need
 	}
 	var index struct {
 		Manifests []manifest.Descriptor `json:"manifests"`
 	}
 	if err := json.Unmarshal(b, &index); err != nil || !strings.HasPrefix(strings.TrimSpace(string(b[:min(len(b), 64)])), "{") {
-		return nil, "", c.fail(a, final("what it sent is not a list of referrers: %v", err))
+		return nil, 0, "", c.fail(a, final("what it sent is not a list of referrers: %v", err))
 	}
 	for _, d := range index.Manifests {
 		if d.Digest.IsZero() || d.Size < 0 {
-			return nil, "", c.fail(a, final("a referrer without a digest, or of %d bytes", d.Size))
+			return nil, 0, "", c.fail(a, final("a referrer without a digest, or of %d bytes", d.Size))
 		}
 	}
 	next, err = nextReferrers(a, resp.Header.Values("Link"))
-	return index.Manifests, next, c.failIf(a, err)
+	return index.Manifests, len(b), next, c.failIf(a, err)
 }
 
 // nextReferrers reads Link: </v2/app/referrers/sha256:...?page=2>; rel="next". Only

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,6 +68,13 @@ func TestHostileReferrersAreAnOutage(t *testing.T) {
 		"for ever": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "<?page=1"+r.URL.Query().Get("page")+`>; rel="next"`)
 			fmt.Fprint(w, referrer("x"))
+		},
+		"large pages": func(w http.ResponseWriter, r *http.Request) {
+			page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+			if page < 5 {
+				w.Header().Set("Link", fmt.Sprintf(`<?page=%d>; rel="next"`, page+1))
+			}
+			fmt.Fprint(w, referrer("x")+strings.Repeat(" ", manifest.MaxSize/2))
 		},
 		"elsewhere": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", `<https://elsewhere.test/v2/x?page=2>; rel="next"`)

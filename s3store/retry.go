@@ -134,10 +134,13 @@ func (s *Store) attempt(ctx context.Context, limit time.Duration, call func(cont
 
 // judge draws the conclusion from one exchange. What a caller gave up says nothing
 // about the bucket, unless it had been silent for longer than its Patience, after
-// which somebody else is asked.
+// which somebody else is asked. Nor does an error of what was to be sent.
 func (s *Store) judge(ctx context.Context, err error, took time.Duration) {
 	gone := ctx.Err() != nil && context.Cause(ctx) != errSilent
+	var ofSource sourceError
 	switch {
+	case errors.As(err, &ofSource):
+		return
 	case !outage(err):
 		if s.health.answer() {
 			s.log.Info("the bucket answers again")

@@ -328,7 +328,8 @@ storage:
 http: {addr: %q}
 `, key, secret, b.proxy.URL, s3test.Bucket, address), 0o600))
 	cmd := exec.Command(binary, "serve", file)
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	// Nothing of ours: it takes what begins with REGISTRY_ for its configuration.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "OTEL_TRACES_EXPORTER=none"}
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	startChild(t, cmd)

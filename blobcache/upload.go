@@ -44,6 +44,8 @@ type Upload struct {
 	hashed int64           // less than size only where an earlier process wrote the rest
 	other  manifest.Digest // of all bytes, by an algorithm that was asked for; zero if there is none
 
+	flushed flusher
+
 	mu      sync.Mutex    // guards all below; no I/O and no other lock under it
 	size    int64         // bytes written: followers may read these
 	taken   int64         // bytes of the ledger's that it holds
@@ -55,10 +57,10 @@ type Upload struct {
 
 const (
 	// wideUploads is how many uploads are read in pieces of bufferSize at once: 16 MiB
-	// of memory. A piece is held while the sender is waited for, so a thousand slow
-	// senders would hold a quarter of a GiB; those beyond have narrow pieces, which
-	// cost a fast one some per cent.
-	wideUploads = 64
+	// of memory, for each has two. They are held while the sender is waited for, so a
+	// thousand slow senders would hold half a GiB; those beyond have narrow pieces,
+	// which cost a fast one some per cent.
+	wideUploads = 32
 	narrow      = 32 << 10
 )
 
@@ -73,11 +75,15 @@ func (u *Upload) Size() int64 {
 // and r's error is wrapped. An error that wraps ErrDisk, and perhaps ErrNoRoom, is
 // this host's; what it had room for is kept.
 func (u *Upload) ReadFrom(r io.Reader) (total int64, err error) {
-	buf, done := u.c.uploads.buffer()
-	defer done()
+	t, err := u.newTrail()
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
 	for {
+		buf := t.buffer()
 		n, rerr := readPiece(r, buf)
-		m, err := u.Write(buf[:n])
+		m, err := t.write(buf[:n], rerr != nil)
 		total += int64(m)
 		switch {
 		case err != nil:
@@ -100,33 +106,27 @@ func readPiece(r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
-// buffer returns what a sender's bytes are read into, and what gives it back.
-func (s *uploads) buffer() (buf []byte, done func()) {
-	select {
-	case s.wide <- struct{}{}:
-		b := getBuffer()
-		return *b, func() { putBuffer(b); <-s.wide }
-	default:
-		return make([]byte, narrow), func() {}
-	}
-}
-
 // Write appends p. Its errors are those of ReadFrom.
 func (u *Upload) Write(p []byte) (n int, err error) {
 	if !u.c.enter() {
 		return 0, uploadTrouble(errClosed)
 	}
 	defer u.c.work.Done()
-	size, err := u.reserve(int64(len(p)))
-	if err == nil {
-		err = u.hashOn() // an earlier process's bytes: before there are more
+	if err := u.hashOn(); err != nil { // an earlier process's bytes: before there are more
+		return 0, err
 	}
+	n, err = u.write(p)
+	u.hash(p[:n])
+	return n, err
+}
+
+// write is Write without the hash.
+func (u *Upload) write(p []byte) (n int, err error) {
+	size, err := u.reserve(int64(len(p)))
 	if err != nil {
 		return 0, err
 	}
 	n, err = u.f.WriteAt(p, size)
-	u.sum.Write(p[:n])
-	u.hashed += int64(n)
 	if n > 0 {
 		u.other = manifest.Digest{}
 	}

@@ -69,3 +69,9 @@ func (u *Upload) hashFrom(h hash.Hash, off int64) error {
 	}
 	return nil
 }
+
+// hash takes what was written behind the hashed bytes.
+func (u *Upload) hash(p []byte) {
+	u.sum.Write(p)
+	u.hashed += int64(len(p))
+}

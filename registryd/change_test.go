@@ -565,11 +565,11 @@ func TestAPushIsNotHiddenByAnOlderQuestion(t *testing.T) {
 
 func TestAManifestBodyIsBoundedInTimeAndMemory(t *testing.T) {
 	g, _, _, _ := warmRegistry(t)
-	if _, _, err := g.readPush(t.Context(), strings.NewReader("x"), 1<<30); !errors.Is(err, errTooLarge) {
+	if _, _, err := g.readPush(t.Context(), strings.NewReader("x"), 1<<30); !errors.Is(err, errLargeManifest) {
 		t.Errorf("got %v", err)
 	}
 	zeros := &counted{}
-	if _, _, err := g.readPush(t.Context(), zeros, -1); !errors.Is(err, errTooLarge) || zeros.n > 2*manifest.MaxSize {
+	if _, _, err := g.readPush(t.Context(), zeros, -1); !errors.Is(err, errLargeManifest) || zeros.n > 2*manifest.MaxSize {
 		t.Errorf("got %v after %d bytes", err, zeros.n)
 	}
 	if _, _, err := g.readPush(t.Context(), strings.NewReader("{}"), 5); err == nil {

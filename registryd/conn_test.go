@@ -28,7 +28,7 @@ func pair(t *testing.T) (*conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	near, err := tracked{l}.Accept()
+	near, err := tracked{l, newConnections(10)}.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

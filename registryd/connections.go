@@ -32,12 +32,12 @@ func connectionLimit() int {
 
 // connections holds a server to a number of connections. The ones that wait for a
 // request, their first or their next, stand in a queue in the order in which they
-// began to; above the limit the head of the queue is closed. Whoever is being
-// answered is never closed.
+// began to; above the limit the first of it is closed that has had an answer or been silent
+// for long, or if there is none the head. Whoever is being answered is never closed.
 //
-// If all are being answered, the head is the newest itself. Closed at once, its
-// client asks elsewhere or again; kept waiting it would hang, since most clients
-// have no deadline of their own.
+// If all are being answered, the next one waits at the door for a moment (door.go). Is
+// there still no place, it is closed itself: its client asks elsewhere or again. Kept
+// waiting it would hang, since most clients have no deadline of their own.
 //
 // It is told by http.Server.ConnState.
 type connections struct {
@@ -48,6 +48,7 @@ type connections struct {
 	queue      conn // the ring's root: next is the longest waiting
 	serving    int  // goroutines of the server that have a connection
 	draining   bool
+	door       door
 	empty      chan struct{} // closed when draining and serving is 0, for the first time
 	emptied    bool          // it is closed
 	sweeping   *time.Timer   // nil before the first connection
@@ -95,6 +96,7 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn, u
 	case http.StateIdle:
 		if _, open := cs.open[c]; open {
 			cs.wait(c)
+			cs.door.open()
 		}
 	case http.StateClosed, http.StateHijacked:
 		c.stopWaiting()
@@ -102,13 +104,29 @@ func (cs *connections) change(c *conn, state http.ConnState) (victim net.Conn, u
 		delete(cs.open, c)
 		cs.serving--
 		cs.endIfEmpty()
+		cs.door.open()
 	}
-	if head := cs.queue.next; head != &cs.queue && (cs.draining || len(cs.open) > cs.limit) {
-		head.stopWaiting()
-		delete(cs.open, head)
-		return head, !head.heard && !cs.draining
+	if first := cs.first(); first != nil && (cs.draining || len(cs.open) > cs.limit) {
+		first.stopWaiting()
+		delete(cs.open, first)
+		return first, !first.heard && !cs.draining
 	}
 	return nil, false
+}
+
+// first is who is closed first, nil if nobody waits: the longest waiting that had an
+// answer, whose client takes another connection, or has been silent for long, and not
+// one whose first request may have come and not been read. The caller holds mu.
+func (cs *connections) first() *conn {
+	for c := cs.queue.next; c != &cs.queue; c = c.next {
+		if c.yields() {
+			return c
+		}
+	}
+	if cs.queue.next == &cs.queue {
+		return nil
+	}
+	return cs.queue.next
 }
 
 // wait puts c at the end of the queue.
@@ -142,6 +160,7 @@ func (cs *connections) endIfEmpty() {
 func (cs *connections) drain() <-chan struct{} {
 	cs.mu.Lock()
 	cs.draining = true
+	cs.door.open()
 	var waiting []*conn
 	for c := cs.queue.next; c != &cs.queue; c = cs.queue.next {
 		c.stopWaiting()

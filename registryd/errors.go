@@ -104,13 +104,9 @@ func (h *Handler) fail(w *response, r *http.Request, rt route, err error) {
 	w.err = err
 	// Of one that stalled net/http says so, too, but it is there.
 	if b := (brokenBody{}); r.Context().Err() != nil && !(errors.As(err, &b) && b.stalled()) {
-		untold := !w.committed()
 		w.status = statusClientGone // whatever went wrong then went wrong for nobody
-		if untold {
-			// One that closed only its own end would be told 200 by net/http.
-			panic(http.ErrAbortHandler)
-		}
-		return
+		// One that closed only its own end would be told 200 by net/http.
+		panic(http.ErrAbortHandler)
 	}
 	status, e := answerTo(err, rt)
 	hd := w.Header()

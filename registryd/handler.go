@@ -144,17 +144,13 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		err = errPage
 	case err != nil:
 	case t.route != routeUpload && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		if hasBody(r) {
-			refuseBody(w, r)
-		}
+		refuseBody(w, r)
 		err = h.read(w, r, t)
 	default:
 		err = h.write(w, r, t)
 	}
 	if err != nil {
-		if hasBody(r) {
-			refuseBody(w, r)
-		}
+		refuseBody(w, r)
 		h.fail(w, r, t.route, err)
 	}
 }
@@ -175,9 +171,12 @@ func (h *Handler) done(w *response, r *http.Request, t target) {
 // request, and would wait for it for ever.
 const bodyLimit = 2 * time.Second
 
-// refuseBody ends the connection after this answer, for what is left of a body that
-// nobody is going to read.
+// refuseBody ends the connection after this answer if there is a body, for what is left
+// of it that nobody is going to read.
 func refuseBody(w *response, r *http.Request) {
+	if !hasBody(r) {
+		return
+	}
 	w.Header().Set("Connection", "close")
 	if d, ok := w.ResponseWriter.(interface{ SetReadDeadline(time.Time) error }); ok {
 		d.SetReadDeadline(time.Now().Add(bodyLimit)) // fails on a dead connection only

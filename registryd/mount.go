@@ -2,6 +2,7 @@ package registryd
 
 import (
 	"context"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -23,20 +24,24 @@ func (g *Registry) mount(ctx context.Context, repo Repository, from *Repository,
 	if err != nil {
 		return false
 	}
+	asked := time.Now()
 	if err := g.store().LinkLayer(ctx, repo.String(), d); err != nil {
 		g.log.Debug("a blob was not mounted", "repository", repo, "digest", d, "err", err)
 		return false
 	}
-	g.pushedBlob(repo.String(), d, size)
+	g.pushedBlob(repo, d, size, asked)
 	return true
 }
 
-// visible reports whether the blob is linked in from, or, without one, in repo or any
-// repository of which this host knows it.
+// visible reports whether the blob is linked in from, or, without one, in repo or the
+// repository of which this host knows it. The bucket says so: what was deleted through
+// another host is not to be had by a mount.
 func (g *Registry) visible(ctx context.Context, repo Repository, from *Repository, d manifest.Digest) bool {
-	if from == nil {
-		owner, ok := g.owners.Get(d)
-		return ok && g.provenHere(ctx, owner, d, g.ofBlob()) || g.provenHere(ctx, repo.String(), d, g.ofBlob())
+	if from != nil {
+		return g.bucketHasLayer(ctx, *from, d) == nil
 	}
-	return g.provenHere(ctx, from.String(), d, g.ofBlob()) || g.bucketHasLayer(ctx, *from, d) == nil
+	if owner, ok := g.owners.Get(d); ok && g.bucketHasLayer(ctx, g.repository(owner), d) == nil {
+		return true
+	}
+	return g.provenHere(ctx, repo.String(), d, g.ofBlob()) && g.bucketHasLayer(ctx, repo, d) == nil
 }

@@ -1,12 +1,15 @@
 package registryd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"hostlocal/manifest"
 )
 
 // Push says whose pushes and deletes a Handler takes.
@@ -57,6 +60,10 @@ func (h *Handler) write(w *response, r *http.Request, t target) error {
 	if !allowed.has(r.Method) {
 		w.Header().Set("Allow", string(allowed))
 		return errMethod
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		refuseBody(w, r)
 	}
 	if err := h.push.allow(r); err != nil {
 		return err
@@ -113,12 +120,12 @@ func methods(t target, path string) methodSet {
 func (g *Registry) ResolvePush(path, ns string) (Repository, error) {
 	m, err := g.options.Names.Resolve(path, ns)
 	switch {
+	case errors.Is(err, manifest.ErrRegistry):
+		return Repository{}, fmt.Errorf("%w; what is pushed needs a name of two components that begins with no registry's (team/app)", err)
 	case err != nil:
 		return Repository{}, err
 	case !m.Undecided && !m.Name.IsOwn():
-		return Repository{}, errcode.ErrorCodeUnsupported.WithMessage(fmt.Sprintf(
-			"%s means %s here (%s), which is only mirrored: push to a name of two components (team/%s), or list the name under own in the configuration",
-			path, m.Name, m.Why, lastComponent(path)))
+		return Repository{}, readOnly(fmt.Sprintf("%s means %s here (%s), which is only mirrored: %s", path, m.Name, m.Why, insteadOf(path, m.Name)))
 	case g.bucket == nil:
 		return Repository{}, errNoBucket
 	case m.Undecided:
@@ -127,9 +134,28 @@ func (g *Registry) ResolvePush(path, ns string) (Repository, error) {
 	return newRepository(m.Name, m.Why), nil
 }
 
-var errNoBucket error = errcode.ErrorCodeUnsupported.WithMessage("there is no store to push to: set store.url")
+var errNoBucket = readOnly("this registry has no store to push to: set store.url in its configuration")
+
+// readOnly says that here nothing can be written. With the code that usually comes
+// with this status podman and buildah would try thrice more, a second apart, and show
+// the message each time.
+func readOnly(message string) error {
+	return statusError{http.StatusMethodNotAllowed, errcode.ErrorCodeDenied.WithMessage(message)}
+}
+
+// insteadOf is what to type instead of path, which means an upstream's repository. That
+// is one of two things: a name like the hub's own images, which the configuration can
+// claim, or a name that says where it is, which it cannot.
+func insteadOf(path string, name manifest.Name) string {
+	rest := strings.TrimPrefix(name.Path, "library/")
+	if bare := !strings.Contains(rest, "/") && (path == rest || path == name.Path); bare {
+		return fmt.Sprintf("push to a name of two components (team/%s), or list %s under own in the configuration", rest, name.Path)
+	}
+	if !strings.Contains(rest, "/") {
+		rest = "team/" + rest
+	}
+	return fmt.Sprintf("push to a name without %s (%s)", name.Host, rest)
+}
 
 // whyOwnPushed is a Repository.Why.
 const whyOwnPushed = "a bare name that is being pushed to: the bucket's own"
-
-func lastComponent(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

@@ -130,7 +130,7 @@ func TestHeaderAndFileLeaveByAUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	near, err := tracked{l}.Accept()
+	near, err := tracked{l, newConnections(10)}.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

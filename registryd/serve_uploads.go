@@ -60,6 +60,7 @@ func (u *uploading) begin() error {
 		if d, err := parseDigest(u.q.Get("mount")); err != nil {
 			return err
 		} else if u.mounted(d) {
+			refuseBody(u.w, u.r)
 			return u.created(d)
 		}
 	}
@@ -142,9 +143,7 @@ func (u *uploading) finish() error {
 	u.w.digest = d
 	s, err := u.open()
 	if err == errNoUpload && u.h.contents.finished(u.r.Context(), u.repo, d) == nil {
-		if hasBody(u.r) {
-			refuseBody(u.w, u.r)
-		}
+		refuseBody(u.w, u.r)
 		return u.created(d)
 	}
 	if err != nil {
@@ -182,9 +181,6 @@ func (u *uploading) cancel() error {
 
 // status answers a GET or a HEAD.
 func (u *uploading) status() error {
-	if hasBody(u.r) {
-		refuseBody(u.w, u.r)
-	}
 	size, err := u.h.contents.uploadSize(u.r.Context(), u.repo, u.id)
 	if err != nil {
 		return err

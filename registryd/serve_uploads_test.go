@@ -76,10 +76,29 @@ func TestAPushMakesABareNameTheBucketsOwn(t *testing.T) {
 	}
 }
 
+// It is 405 as the specification has it, but denied: what is not supported podman and
+// buildah ask for again, three times.
 func TestMirroredNamesTakeNoPush(t *testing.T) {
 	p := newPusher(t)
-	for _, name := range []string{"docker.io/library/app", "app"} {
-		p.wantError(p.send("POST", "/v2/"+name+"/blobs/uploads/", nil), 405, "UNSUPPORTED")
+	for name, instead := range map[string]string{
+		"app":                    "push to a name of two components (team/app), or list library/app under own",
+		"library/app":            "push to a name of two components (team/app), or list library/app under own",
+		"docker.io/app":          "push to a name without docker.io (team/app)",
+		"docker.io/library/app":  "push to a name without docker.io (team/app)",
+		"docker.io/owner/app":    "push to a name without docker.io (owner/app)",
+		"owner/app?ns=docker.io": "push to a name without docker.io (owner/app)",
+	} {
+		name, ns, _ := strings.Cut(name, "?")
+		g := p.send("POST", "/v2/"+name+"/blobs/uploads/?"+ns, nil)
+		p.wantError(g, 405, "DENIED")
+		if !strings.Contains(string(g.body), instead) {
+			t.Errorf("%s %s: %s does not say %q", name, ns, g.body, instead)
+		}
+	}
+	g := p.send("POST", "/v2/quay.io/team/app/blobs/uploads/", nil)
+	p.wantError(g, 404, "NAME_UNKNOWN")
+	if !strings.Contains(string(g.body), "begins with no registry's (team/app)") {
+		t.Errorf("a name at a registry that is not configured: %s", g.body)
 	}
 }
 
@@ -426,4 +445,31 @@ func (e *endless) Read(p []byte) (int, error) {
 	clear(p[:n])
 	e.left -= n
 	return n, nil
+}
+
+func TestABlobThatWasDeletedCanBePushedAgain(t *testing.T) {
+	p := newPusher(t)
+	body := pattern(1000)
+	d := manifest.DigestOf(body)
+	for range 3 {
+		p.wantPushed(p.send("POST", "/v2/own/app/blobs/uploads/?digest="+d.String(), body), "own/app", d, body)
+		p.want(p.send("DELETE", "/v2/own/app/blobs/"+d.String(), nil), 202)
+		p.wantError(p.get("/v2/own/app/blobs/"+d.String()), 404, "BLOB_UNKNOWN")
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String()+"&from=own/app", nil), 202)
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String(), nil), 202)
+	}
+}
+
+func TestWhatWasDeletedThroughAnotherHostIsNotMounted(t *testing.T) {
+	p := newPusher(t)
+	body := pattern(1000)
+	d := manifest.DigestOf(body)
+	p.wantPushed(p.send("POST", "/v2/own/app/blobs/uploads/?digest="+d.String(), body), "own/app", d, body)
+	p.bucket.data.Lock()
+	delete(p.bucket.layers, content{"own/app", d})
+	p.bucket.data.Unlock()
+	for _, q := range []string{"", "&from=own/app"} {
+		p.want(p.send("POST", "/v2/own/b/blobs/uploads/?mount="+d.String()+q, nil), 202)
+	}
+	p.want(p.send("POST", "/v2/own/app/blobs/uploads/?mount="+d.String(), nil), 202)
 }

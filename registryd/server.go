@@ -60,7 +60,7 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 // Serve accepts connections from l until Shutdown, and closes it. It may be
 // called for several listeners. The bounds in time are kept within sweepEvery. After Shutdown it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(tracked{l}); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(tracked{l, s.conns}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -117,6 +118,49 @@ func TestAboveTheLimitTheLongestIdleIsClosed(t *testing.T) {
 	a.wantOpen()
 	c.wantOpen()
 	d.wantOpen()
+}
+
+// A storm of more clients than there are places is served by turns.
+func TestStormAboveTheLimitIsServed(t *testing.T) {
+	h := newTester(t, HandlerOptions{})
+	h.limit(4)
+	h.manifest("a/b", "t", "{}")
+	var storm sync.WaitGroup
+	for range 200 {
+		storm.Go(func() {
+			c := h.dial()
+			c.send("GET /v2/a/b/manifests/t HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if s := c.status(); s != 200 {
+				t.Errorf("status %d", s)
+			}
+		})
+	}
+	storm.Wait()
+}
+
+// Whoever says nothing makes way, and not for long.
+func TestSilentClientsAboveTheLimitHoldNobody(t *testing.T) {
+	h := newTester(t, HandlerOptions{})
+	h.limit(4)
+	h.manifest("a/b", "t", "{}")
+	var silent []*client
+	for range 4 {
+		silent = append(silent, h.dial())
+	}
+	h.settled(4, 4)
+	begun := time.Now()
+	for range 4 {
+		c := h.dial()
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		c.ping()
+	}
+	if took := time.Since(begun); took > 2*doorPatience {
+		t.Errorf("four clients took %v", took)
+	}
+	for _, c := range silent {
+		c.wantClosed()
+	}
 }
 
 func TestWhoIsBeingAnsweredIsNeverClosed(t *testing.T) {

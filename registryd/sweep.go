@@ -9,10 +9,15 @@ import (
 // set is bodyLimit; a sweep over a full house takes some 100 µs.
 const sweepEvery = 250 * time.Millisecond
 
-// tracked is a listener whose connections are conns.
-type tracked struct{ net.Listener }
+// tracked is a listener whose connections are conns. It accepts when cs has a place for
+// one more, or would have none for a while.
+type tracked struct {
+	net.Listener
+	cs *connections
+}
 
 func (l tracked) Accept() (net.Conn, error) {
+	l.cs.awaitPlace()
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

@@ -32,9 +32,9 @@ var (
 )
 
 // push gives the bucket a blob that was pushed, as r gives it for as long as the turn
-// lasts. arriving says that it waits for bytes that are still to come. What it leaves in the bucket when it fails is gone on with by
-// the next push of the blob, or removed after abandonAfter, by the next process if
-// need be.
+// lasts. arriving says that it waits for bytes that are still to come. What it leaves
+// in the bucket when it fails is gone on with by the next push of the blob, or removed
+// after abandonAfter, by the next process if need be.
 func (w *writer) push(ctx context.Context, d manifest.Digest, size int64, r func(context.Context) io.ReaderAt, arriving bool) error {
 	ctx, t, err := w.takeTurn(ctx, d, arriving)
 	if err != nil {

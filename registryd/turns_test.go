@@ -108,6 +108,31 @@ func TestPartsThatSomebodyKeepsGoingOnWithStay(t *testing.T) {
 	})
 }
 
+// Nor are they removed under a client that goes on with them slowly.
+func TestPartsThatSomebodyIsSendingStay(t *testing.T) {
+	within(t, func(w *world) {
+		r := w.inParts(1)
+		body := pattern(1000)
+		w.bucket.fail("PUTBLOB", errOutage)
+		if err := w.pushBlob(body); err == nil {
+			w.t.Fatal("it was acknowledged")
+		}
+		w.bucket.heal()
+		slow, from := io.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- w.pushFrom(slow, body, int64(len(body))) }()
+		from.Write(body[:500])
+		time.Sleep(2 * abandonAfter)
+		from.Write(body[500:])
+		from.Close()
+		if err := <-done; err != nil {
+			w.t.Fatal(err)
+		}
+		r.wantAbandoned(w.t)
+		w.wantCalls(&w.bucket.calls, "PUTBLOB", 2)
+	})
+}
+
 // Wrong bytes are never completed: the last of them is held back until the digest is
 // known.
 func TestTheLastByteIsHeldBackUntilTheDigestMatched(t *testing.T) {

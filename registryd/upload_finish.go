@@ -58,13 +58,14 @@ func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) er
 	case unsent != nil:
 		unsent = s.g.writer.push(ctx, d, s.size(), s.landed, false)
 	}
+	asked := time.Now()
 	if unsent == nil {
 		unsent = s.g.store().LinkLayer(ctx, s.repo.String(), d)
 	}
 	if unsent != nil {
 		return notTaken{unsent}
 	}
-	s.publish(d)
+	s.publish(d, asked)
 	return nil
 }
 
@@ -77,36 +78,59 @@ func (s *session) check(d manifest.Digest) error {
 	return err
 }
 
-// publish makes the upload a blob of this host. The bucket has it: trouble here costs
-// a fetch later.
-func (s *session) publish(d manifest.Digest) {
+// publishPatience is how long a push that the bucket has taken waits for this host's
+// disk to have it too. Until then a pull here reads it from the bucket; but a disk that
+// is slower than the bucket, as those of many hosts are, does not set the pace.
+const publishPatience = 200 * time.Millisecond
+
+// publish makes the upload a blob of this host, which was linked at the time given or
+// later. The bucket has it: trouble here costs a fetch later.
+func (s *session) publish(d manifest.Digest, linked time.Time) {
 	size := s.size()
 	s.ended = true
-	if err := s.spool.Commit(d); err != nil {
-		s.g.log.Warn("a pushed blob is not kept on this disk; it will be read from the bucket", "repository", s.repo, "digest", d, "err", err)
+	free, over := s.free, make(chan struct{})
+	s.free = func() {} // the upload is in use until it is a blob
+	commit := func(context.Context) {
+		defer close(over)
+		defer free()
+		if err := s.spool.Commit(d); err != nil {
+			s.g.log.Warn("a pushed blob is not kept on this disk; it will be read from the bucket", "repository", s.repo, "digest", d, "err", err)
+		}
 	}
-	s.g.pushedBlob(s.repo.String(), d, size)
+	if !s.g.bg.run(blobWriteLimit, commit) {
+		commit(nil) // a shutdown waits for requests
+	}
+	late := time.NewTimer(publishPatience)
+	defer late.Stop()
+	select {
+	case <-over:
+	case <-late.C:
+	}
+	s.g.pushedBlob(s.repo, d, size, linked)
 }
 
-// pushedBlob remembers that the bucket has a blob linked in a repository of its own.
-func (g *Registry) pushedBlob(repo string, d manifest.Digest, size int64) {
-	g.named.add(repo, d, size)
-	g.served(repo, d)
-	g.decide(repo, true, whyOwnPushed, pushedTTL)
-	if err := g.links.SetOwn(repo, true); err != nil {
-		g.log.Warn("name's owner not kept on disk", "repository", repo, "err", err)
+// pushedBlob remembers that the bucket, asked at the time given, has a blob linked in a
+// repository of its own.
+func (g *Registry) pushedBlob(repo Repository, d manifest.Digest, size int64, asked time.Time) {
+	name := repo.String()
+	g.named.saw(name, d, size, asked)
+	g.served(name, d)
+	if repo.Why == whyOwnPushed {
+		g.settleOwn(name, true)
+		g.decide(name, true, whyOwnPushed, pushedTTL)
 	}
 }
 
 // finished is nil if the bucket has d, linked in repo: a client whose PUT was answered
 // when it did not listen asks again.
 func (g *Registry) finished(ctx context.Context, repo Repository, d manifest.Digest) error {
+	asked := time.Now()
 	if err := g.bucketHasLayer(ctx, repo, d); err != nil {
 		return err
 	}
 	size, err := g.bucket.statBlob(ctx, d)
 	if err == nil {
-		g.pushedBlob(repo.String(), d, size)
+		g.pushedBlob(repo, d, size, asked)
 	}
 	return err
 }

@@ -51,6 +51,9 @@ func (p passenger) ReadAt(b []byte, off int64) (int, error) {
 	return p.spool.ReadAtContext(p.ctx, b, off)
 }
 
+// InOrder implements s3store.InOrder.
+func (p passenger) InOrder() {}
+
 // decide says what became of the body: nil if the digest matched. What broke off may
 // be gone on with; what is wrong leaves nothing in the bucket.
 func (x *transit) decide(err error) {
@@ -74,6 +77,9 @@ type landed struct {
 	spool spooled
 	ctx   context.Context
 }
+
+// InOrder implements s3store.InOrder.
+func (l landed) InOrder() {}
 
 // ReadAt implements io.ReaderAt.
 func (l landed) ReadAt(b []byte, off int64) (int, error) { return l.spool.ReadAtContext(l.ctx, b, off) }

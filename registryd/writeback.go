@@ -75,10 +75,9 @@ type job struct {
 }
 
 // writer gives the bucket what upstreams gave to this host, and what is pushed
-// (turns.go). A blob is followed
-// while its fill runs, so that it is in the bucket a moment after its last byte; a
-// tag is written after its manifest, a link after what it links. Mirrored
-// repositories have gaps by nature: only what was pulled is written.
+// (turns.go). A blob is followed while its fill runs, so that it is in the bucket a
+// moment after its last byte; a tag is written after its manifest, a link after what
+// it links. Mirrored repositories have gaps by nature: only what was pulled is written.
 //
 // What is owed stands in a file before the client is given the last byte of it, and
 // so does what has been sent of a large blob: a process that is killed leaves both
@@ -235,7 +234,8 @@ func (w *writer) dispatch() {
 }
 
 // start runs j if a writer is free, and nobody is at the same blob. A push that is
-// at it at the pace of its client gives way. The caller holds mu.
+// at it at the pace of its client gives way to one that has all of it, and not to one
+// that would remove what it has sent. The caller holds mu.
 func (w *writer) start(j *job) bool {
 	atWork, most, limit := &w.blobs, blobWriters, blobWriteLimit
 	if j.Manifest {
@@ -245,7 +245,7 @@ func (w *writer) start(j *job) bool {
 		return false
 	}
 	if other := w.turns[j.Digest]; other != nil {
-		if other.arriving {
+		if other.arriving && !j.abandon {
 			other.yield(errYielded)
 		}
 		return false

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"hostlocal/manifest"
 )
@@ -129,8 +130,9 @@ func (b *blobWrite) whole(ctx context.Context) error {
 			opt.SHA256 = b.d.Hex() // the store refuses what is not d
 		}
 		if err = b.send(ctx, b.size, func(ctx context.Context) error {
-			_, err := b.s.bucket.Put(ctx, b.key, io.NewSectionReader(b.r, 0, b.size), b.size, opt)
-			return err
+			body := newSection(b.r, 0, b.size)
+			_, err := b.s.bucket.Put(ctx, b.key, body, b.size, opt)
+			return body.judge(err)
 		}); err == nil {
 			return nil
 		}
@@ -168,10 +170,52 @@ type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
+// InOrder is a source whose bytes come in their order: where one of them can be read,
+// all before it can.
+type InOrder interface {
+	io.ReaderAt
+	InOrder()
+}
+
 // landed waits until n bytes from off on can be read. An exchange is begun only
 // then: a connection that waits for a slow upstream's bytes is one that the store
-// hangs up on. It costs a copy out of the page cache.
-func landed(r io.ReaderAt, off, n int64) error { return readTo(nil, r, off, n) }
+// hangs up on. It costs a copy out of the page cache, unless the source says by
+// itself what one byte stands for.
+func landed(r io.ReaderAt, off, n int64) error {
+	if _, ok := r.(InOrder); ok && n > 0 {
+		off, n = off+n-1, 1
+	}
+	return readTo(nil, r, off, n)
+}
+
+// A section is n bytes of a source from off on, that tells an error of the source from
+// one of the bucket.
+type section struct {
+	*io.SectionReader
+	off    int64
+	failed atomic.Pointer[error] // the SDKs read in goroutines of their own
+}
+
+func newSection(r io.ReaderAt, off, n int64) *section {
+	return &section{SectionReader: io.NewSectionReader(r, off, n), off: off}
+}
+
+// Read implements io.Reader.
+func (s *section) Read(p []byte) (int, error) {
+	n, err := s.SectionReader.Read(p)
+	if err != nil && err != io.EOF {
+		s.failed.Store(&err)
+	}
+	return n, err
+}
+
+// judge is err, of an exchange that read the section, or why that could not be read.
+func (s *section) judge(err error) error {
+	if why := s.failed.Load(); err != nil && why != nil {
+		return sourceError{fmt.Errorf("within %d bytes from %d on of the source: %w", s.Size(), s.off, *why)}
+	}
+	return err
+}
 
 // readTo reads n bytes from off on as they land, and hands them to w unless it is
 // nil.

@@ -57,8 +57,11 @@ func tagIndexKey(repo, tag string, d manifest.Digest) (string, error) {
 	if !validTag(tag) {
 		return "", fmt.Errorf("%.140q cannot be a tag: %w", tag, fs.ErrNotExist)
 	}
-	return repoKey(repo, "_manifests/tags/"+tag+"/index/"+digestPath(d)+"/link")
+	return repoKey(repo, "_manifests/tags/"+tag+"/"+historyEntry(d))
 }
+
+// historyEntry is where a tag's history has d, below the tag.
+func historyEntry(d manifest.Digest) string { return "index/" + digestPath(d) + "/link" }
 
 // tagRoot is what the keys of a tag begin with: that of what it means sorts first.
 func tagRoot(repo, tag string) (string, error) {

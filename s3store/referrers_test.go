@@ -298,6 +298,23 @@ func TestCallsAtOnceAllSeeEverything(t *testing.T) {
 	}
 }
 
+// While one call is between its two lists another one looks into everything and
+// writes the objects, which the first has not seen.
+func TestWhatAnotherCallLookedIntoIsNotMissed(t *testing.T) {
+	h := overFolder(t)
+	subject := h.push("team/app", "subject")
+	want := h.sign("team/app", subject, 0, 3, true)
+	once := false
+	h.wire.fault(func(op, key string) error {
+		if op == "list" && strings.HasSuffix(key, "/revisions/") && !once {
+			once = true
+			h.wantReferrers("team/app", subject, want)
+		}
+		return nil
+	})
+	h.wantReferrers("team/app", subject, want)
+}
+
 func TestManifestsThatCannotBeReadAreNoReferrers(t *testing.T) {
 	h := overFolder(t)
 	subject := h.push("team/app", "subject")

@@ -38,7 +38,7 @@ func (s *Store) RemoveTag(ctx context.Context, repo, tag string) error {
 		return err
 	}
 	defer cancel()
-	return s.removeTag(ctx, repo, tag)
+	return s.removeTag(ctx, repo, tag, manifest.Digest{})
 }
 
 // RemoveManifest makes a manifest invisible in the repository: first the tags that
@@ -92,49 +92,62 @@ func (s *Store) removal(ctx context.Context, repo string) (context.Context, cont
 	return ctx, cancel, nil
 }
 
-func (s *Store) removeTag(ctx context.Context, repo, tag string) error {
+// removeTag leaves the entry of last in the tag's history for the end, if that is not
+// zero: a removal of that manifest which is cut short finds the tag by it again.
+func (s *Store) removeTag(ctx context.Context, repo, tag string, last manifest.Digest) error {
 	root, err := tagRoot(repo, tag)
 	if err != nil {
 		return err
 	}
-	if err := s.removeBelow(ctx, root); err != nil {
+	end := ""
+	if !last.IsZero() {
+		end = root + historyEntry(last)
+	}
+	if err := s.removeBelow(ctx, root, end); err != nil {
 		return fmt.Errorf("removing tag %s:%s: %w", repo, tag, err)
 	}
 	return nil
 }
 
-// removeBelow removes all objects whose keys begin with prefix, the first of them
-// before the others are touched: of a tag's that is what it means.
-func (s *Store) removeBelow(ctx context.Context, prefix string) error {
-	after := ""
-	for n := range maxPages {
+// removeBelow removes all objects whose keys begin with prefix: the first of them
+// before the others are touched, which of a tag's is what it means, and the one with
+// the key end after them.
+func (s *Store) removeBelow(ctx context.Context, prefix, end string) error {
+	after, ends, removed := "", false, 0
+	for range maxPages {
 		page, err := s.list(ctx, prefix, "", after, listPage)
 		if err != nil {
 			return err
 		}
-		objects := page.Objects
-		if n == 0 {
-			if len(objects) == 0 {
-				return fmt.Errorf("nothing is there: %w", fs.ErrNotExist)
-			}
-			if err := s.remove(ctx, objects[0].Key); err != nil {
-				return err
-			}
-			objects = objects[1:]
-		}
 		g, within := errgroup.WithContext(ctx)
 		g.SetLimit(removesAtOnce)
-		for _, o := range objects {
-			g.Go(func() error { return s.remove(within, o.Key) })
+		for _, o := range page.Objects {
+			if o.Key == end {
+				ends = true
+				continue
+			}
+			if removed++; removed > 1 {
+				g.Go(func() error { return s.remove(within, o.Key) })
+			} else if err := s.remove(ctx, o.Key); err != nil {
+				return err
+			}
 		}
 		if err := g.Wait(); err != nil {
 			return err
 		}
 		if after = page.Next; after == "" {
-			return nil
+			break
 		}
 	}
-	return errTooMuch
+	switch {
+	case after != "":
+		return errTooMuch
+	case ends:
+		return s.remove(ctx, end)
+	case removed == 0:
+		return fmt.Errorf("nothing is there: %w", fs.ErrNotExist)
+	}
+	return nil
 }
 
 func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Digest) error {
@@ -162,9 +175,13 @@ func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest
 	g.SetLimit(removesAtOnce)
 	for _, tag := range tags {
 		g.Go(func() error {
+			// A tag that means nothing is what a removal left that was cut short.
 			at, err := s.Tag(ctx, repo, tag)
-			if err == nil && at == d {
-				err = s.removeTag(ctx, repo, tag)
+			if err == nil && at != d {
+				return nil
+			}
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				err = s.removeTag(ctx, repo, tag, d)
 			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // somebody else was faster
@@ -182,7 +199,7 @@ func (s *Store) onceMeant(ctx context.Context, repo string, d manifest.Digest) (
 		return nil, err
 	}
 	var found []string
-	entry := "index/" + digestPath(d) + "/link"
+	entry := historyEntry(d)
 	tag, has, any := "", false, true // the tag whose keys are being listed: does its history have d, has it one
 	next := func(name string) {
 		if name != tag {

@@ -98,40 +98,46 @@ func TestRemovedManifestTakesItsTagsAlong(t *testing.T) {
 	h.wantManifest("team/app", d, true)
 }
 
+// The removal is begun, fails at its first exchange, goes on, fails at its second, and
+// so on; then the same with one that fails from there on.
 func TestTagsGoBeforeTheirManifestAndARemovalThatWasCutGoesOn(t *testing.T) {
-	h := overFolder(t)
-	d := h.push("team/app", "one", "v1", "v2")
-	h.push("team/app", "two", "v1", "v3")
-	h.push("team/app", "one", "v1")
-	// Each exchange of the removal fails once, for ever: the next call begins there.
-	for cut := 1; ; cut++ {
-		n := 0
-		var mu sync.Mutex
-		h.wire.fault(func(op, key string) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if n++; n == cut {
-				return answers(400)
+	for _, forGood := range []bool{false, true} {
+		for first := 1; ; first++ {
+			h := overFolder(t)
+			d := h.push("team/app", "one", "v1", "v2")
+			h.push("team/app", "two", "v1", "v3")
+			h.push("team/app", "one", "v1")
+			cuts := 0
+			for cut := first; ; cut++ {
+				var n atomic.Int32
+				h.wire.fault(func(string, string) error {
+					if at := int(n.Add(1)); at == cut || forGood && at > cut {
+						return answers(400)
+					}
+					return nil
+				})
+				err := h.RemoveManifest(t.Context(), "team/app", d)
+				h.wire.fault(nil)
+				for _, tag := range []string{"v1", "v2"} {
+					at, tagErr := h.Tag(t.Context(), "team/app", tag)
+					if visible, err := h.HasManifest(t.Context(), "team/app", d); tagErr == nil && at == d && (err != nil || !visible) {
+						t.Fatalf("cut at %d: %s means what is not there", cut, tag)
+					}
+				}
+				if err == nil {
+					break
+				}
+				if cuts++; cuts > 30 {
+					t.Fatal(err)
+				}
 			}
-			return nil
-		})
-		err := h.RemoveManifest(t.Context(), "team/app", d)
-		h.wire.fault(nil)
-		for _, tag := range []string{"v1", "v2"} {
-			at, tagErr := h.Tag(t.Context(), "team/app", tag)
-			if visible, err := h.HasManifest(t.Context(), "team/app", d); tagErr == nil && at == d && (err != nil || !visible) {
-				t.Fatalf("cut at %d: %s means what is not there", cut, tag)
+			h.wantTags("team/app", "v3")
+			h.wantManifest("team/app", d, false)
+			if cuts == 0 || !forGood {
+				break // it began behind the end, or is one that went through all
 			}
-		}
-		if err == nil {
-			break
-		}
-		if cut > 30 {
-			t.Fatal(err)
 		}
 	}
-	h.wantTags("team/app", "v3")
-	h.wantManifest("team/app", d, false)
 }
 
 func TestTagOfWhichOnlyHistoryIsLeftCanBeRemoved(t *testing.T) {

@@ -78,9 +78,9 @@ const (
 	// maxSeen bounds what is remembered of single objects. An entry is some 200
 	// bytes, and matters from a blob's fill to its verdict only.
 	maxSeen = 4096
-	// maxWrites bounds the bodies that are sent at once. Writes are work behind
-	// the pulls: they should use the link, not fill it.
-	maxWrites = 8
+	// maxWrites bounds the bodies that are sent at once, so that one large blob leaves
+	// as much to the others. Each takes some 200 KiB of buffers.
+	maxWrites = 16
 )
 
 // New returns a Store over b. It speaks to nobody.

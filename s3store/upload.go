@@ -3,7 +3,6 @@ package s3store
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -20,9 +19,11 @@ const (
 	// 16 MiB send a 600 MiB layer in 38 parts, and a lost one is sent again in 0.2 s.
 	minPart  = 16 << 20
 	maxParts = 10_000 // S3's bound
-	// partsAtOnce is how many parts of one blob are in flight: four connections
-	// keep pace with any upstream that is not the bucket itself.
-	partsAtOnce = 4
+	// partsAtOnce is how many parts of one blob are in flight. Four connections keep
+	// pace with any upstream that is not the bucket itself, but whoever pushes waits:
+	// between two parts each of them idles for as long as the store takes to answer, and
+	// four that bring 85 MB/s are 290 MB/s.
+	partsAtOnce = 8
 	// abortLimit bounds the removal of parts. The store's own rule for unfinished
 	// uploads takes what is left.
 	abortLimit = 5 * time.Second
@@ -142,8 +143,9 @@ func (p *partWrite) sendParts(outer context.Context) error {
 func (p *partWrite) sendPart(ctx context.Context, number int, off, n int64) error {
 	var tag string
 	err := p.send(ctx, n, func(ctx context.Context) (err error) {
-		tag, err = p.s.bucket.UploadPart(ctx, p.key, p.up.id, number, io.NewSectionReader(p.r, off, n), n)
-		return err
+		body := newSection(p.r, off, n)
+		tag, err = p.s.bucket.UploadPart(ctx, p.key, p.up.id, number, body, n)
+		return body.judge(err)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return errForgotten

@@ -26,27 +26,21 @@ func programPath(t *testing.T, name string) string {
 }
 
 // Every scenario that comes with the tool runs, tiny, against the daemon, and its
-// own assertions hold. Those of buckets and pushes need servers. All at once, since
+// own assertions hold. Those of a bucket need its server. All at once, since
 // most of their time is waiting: 15 s.
 func TestEveryScenarioRuns(t *testing.T) {
 	if testing.Short() {
 		t.Skip("twelve storms")
 	}
-	needs := map[string]string{"fleet": "minio", "push-while-pull": "registry"}
 	for _, s := range loadtest.Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "r.json")
 			args := []string{"run", s.Name, "--clients", "10", "--scale", "0.05", "--calibrate=false", "--json", file}
-			target := "registryd"
-			switch server := needs[s.Name]; server {
-			case "minio":
-				args = append(args, "--bin", "minio="+need.Binary(t, server))
-			case "registry":
-				target = "distribution"
-				args = append(args, "--bin", "distribution="+need.Binary(t, server))
+			if s.Bucket.Kind == "minio" {
+				args = append(args, "--bin", "minio="+need.Binary(t, "minio"))
 			}
-			args = append(args, "--target", target, "--bin", "registryd="+programPath(t, "registryd"))
+			args = append(args, "--target", "registryd", "--bin", "registryd="+programPath(t, "registryd"))
 			if status, said := loadtests(t, args...); status != 0 {
 				t.Fatalf("exit status %d:\n%s", status, said)
 			}
@@ -99,7 +93,7 @@ func TestContendersServe(t *testing.T) {
 	for scenario, contenders := range map[string]string{
 		"cold-herd":       "registryd,distribution,nginx,nginx-static,direct",
 		"warm-burst":      "registryd,distribution,nginx",
-		"push-while-pull": "distribution",
+		"push-while-pull": "registryd,distribution",
 	} {
 		file := filepath.Join(t.TempDir(), "r.json")
 		status, said := loadtests(t, "run", scenario, "--clients", "3", "--scale", "0.1", "--compare", contenders, "--calibrate=false", "--json", file,

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		"registryd": main,
 		"pull":      pullMain,
 		"bare":      bareMain,
+		"floor":     floorMain,
 		"mortal":    mortalMain,
 	})
 }

@@ -40,7 +40,7 @@ func WantsFiles(name string, upstreamless bool) bool {
 }
 
 // TakesPushes reports whether a contender that is started with Options.Push is a
-// registry of its own, whose images have to be pushed to it.
+// registry of its own and no cache any more, whose images have to be pushed to it.
 func TakesPushes(name string) bool { return name == "distribution" || name == "zot" }
 
 // Direct reports whether a contender is the upstream itself.

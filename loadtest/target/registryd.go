@@ -15,7 +15,7 @@ var registryd = kind{
 	program: "registryd",
 	version: []string{"version"},
 	settings: func(o Options) []string {
-		says := []string{"the defaults: GOMEMLIMIT 88 MiB, GOGC 400", "cache on disk, " + budgetText(o.Cache)}
+		says := []string{"the defaults: GOMEMLIMIT 96 MiB, GOGC 400", "cache on disk, " + budgetText(o.Cache)}
 		if o.TagTTL == 0 {
 			says = append(says, "tags are confirmed after 1 min, the default")
 		} else {
@@ -28,6 +28,9 @@ var registryd = kind{
 			says = append(says, "a folder as the bucket, mirror: true")
 		default:
 			says = append(says, "an S3 bucket, mirror: true, client: minio")
+		}
+		if o.Push {
+			says = append(says, "push: loopback, beside the mirror that the others pull from")
 		}
 		if o.Blobs > 0 {
 			says = append(says, fmt.Sprintf("%d other blobs in the cache at the start", o.Blobs))
@@ -76,14 +79,19 @@ func registrydConfig(registry, admin, cache, dir string, o Options) string {
 	if o.TagTTL != 0 {
 		tags = fmt.Sprintf(`, tags: [{match: "*", policy: ttl, ttl: %v}]`, o.TagTTL)
 	}
+	push := "off"
+	if o.Push {
+		push = "loopback"
+	}
 	return fmt.Sprintf(`listen: %s
 admin: %s
+push: %s
 cache: {dir: %q, size: %d, keep_free: 1MiB}
 store:
   %s
 upstreams: {hub.test: {url: %q%s}}
 default_upstream: hub.test
-`, registry, admin, cache, size, store, strings.TrimRight(o.Upstream, "/"), tags)
+`, registry, admin, push, cache, size, store, strings.TrimRight(o.Upstream, "/"), tags)
 }
 
 func budgetText(n int64) string {

@@ -47,7 +47,10 @@ func (s *Server) part(r *http.Request, body []byte, q Quirks) *reply {
 	if q.OpaqueETags {
 		rand.Read(sum[:])
 	}
-	c := part{whole(body), hex.EncodeToString(sum[:])}
+	return s.keepPart(r, number, part{whole(body), hex.EncodeToString(sum[:])})
+}
+
+func (s *Server) keepPart(r *http.Request, number int, c part) *reply {
 	rep := answer(http.StatusOK)
 	rep.header.Set("ETag", `"`+c.etag+`"`)
 	s.locked(func() {
@@ -102,7 +105,7 @@ func (s *Server) complete(key string, r *http.Request, q Quirks) *reply {
 			rep = refuse(http.StatusNotFound, "NoSuchUpload")
 			return
 		}
-		var data []byte
+		var data content
 		last := 0
 		for i, p := range list.Parts {
 			c, ok := up.parts[p.PartNumber]
@@ -118,14 +121,14 @@ func (s *Server) complete(key string, r *http.Request, q Quirks) *reply {
 				return
 			}
 			last = p.PartNumber
-			data = append(data, c.block...)
+			data = data.and(c.content)
 		}
 		if bad := s.check(key, r, q); bad != nil {
 			rep = bad
 			return
 		}
-		etag := fmt.Sprintf("%s-%d", whole(data).tag(), len(list.Parts))
-		s.store(key, whole(data), etag, "")
+		etag := fmt.Sprintf("%s-%d", data.tag(), len(list.Parts))
+		s.store(key, data, etag, "")
 		delete(s.uploads, id)
 		rep = document(struct {
 			XMLName xml.Name `xml:"CompleteMultipartUploadResult"`

@@ -23,6 +23,16 @@ func (c content) at(off, n int64) []byte {
 	return c.block[i:min(i+n, int64(len(c.block)))]
 }
 
+// and is c with the bytes of d behind it.
+func (c content) and(d content) content {
+	if d.isZeros() && (c.size == 0 || c.isZeros()) {
+		return content{zeros, c.size + d.size}
+	}
+	return whole(append(c.block, d.block...))
+}
+
+func (c content) isZeros() bool { return len(c.block) > 0 && &c.block[0] == &zeros[0] }
+
 // tag is derived from the bytes alone, as S3's MD5 is: identical bodies collide.
 // Two CRCs cost a tenth of an MD5.
 func (c content) tag() string {

@@ -102,7 +102,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.StallBefore {
 		s.stall(r)
 	}
-	rep := s.work(op, r, quirks, &f)
+	rep := s.work(op, r, quirks, model, &f)
 	s.send(w, r, rep, &f, model)
 }
 
@@ -123,7 +123,7 @@ func (s *Server) wait(r *http.Request, d time.Duration) bool {
 }
 
 // work does what was asked, or refuses.
-func (s *Server) work(op string, r *http.Request, q Quirks, f *Fault) *reply {
+func (s *Server) work(op string, r *http.Request, q Quirks, model Model, f *Fault) *reply {
 	bucket, key := split(r)
 	switch {
 	case f.Status != 0:
@@ -156,6 +156,10 @@ func (s *Server) work(op string, r *http.Request, q Quirks, f *Fault) *reply {
 	early := s.condition(key, r, q)
 	if q.NotAtomic && early != nil {
 		return early
+	}
+	s.pace(r, model)
+	if model.Sink && op == "upload_part" {
+		return s.sink(r)
 	}
 	body, bad := receive(r)
 	switch {

@@ -47,6 +47,7 @@ type Server struct {
 	fault   func(*http.Request) *Fault
 	counts  map[string]int
 	bytes   map[string]int64
+	due     time.Time // when all that was let in so far may have come, at the model's Inbound
 	active  int
 	peak    int
 	conns   int
@@ -71,7 +72,12 @@ type Quirks struct {
 // Model is how fast the server is. The zero value is as fast as it can.
 type Model struct {
 	FirstByte time.Duration // from the request to the header
-	Rate      int64         // bytes a second of body on one connection; 0 is unlimited
+	Rate      int64         // bytes a second of body on one connection, either way; 0 is unlimited
+	Inbound   int64         // bytes a second of all requests' bodies together; 0 is unlimited
+	// Sink has parts thrown away once they are read: what was made of them has its
+	// size, and zeros for bytes. So a gigabyte is sent over and over again in no
+	// memory, and the server's own work is little beside the sender's.
+	Sink bool
 }
 
 // S3Model is S3 as it was measured from one host in its region.

@@ -40,37 +40,14 @@ func wantStep(t *testing.T, progress string) {
 // mirrors, for Docker Hub and for another registry.
 func TestBuildKitBuildsThroughMirror(t *testing.T) {
 	inNamespaces(t)
-	buildkitd, buildctl := need.Binary(t, "buildkitd"), need.Binary(t, "buildctl")
-	need.Binary(t, "runc")
 	coldThenWarm(t, func(t *testing.T, d *daemon) puller {
-		dir := scratch(t)
-		socket := "unix://" + filepath.Join(dir, "buildkitd.sock")
-		config := filepath.Join(dir, "buildkitd.toml")
-		text := fmt.Sprintf(`root = %q
-[grpc]
-  address = [%q]
-[worker.oci]
-  snapshotter = "overlayfs"
-[worker.containerd]
-  enabled = false
-[registry."docker.io"]
+		control := startBuildKit(t, fmt.Sprintf(`[registry."docker.io"]
   mirrors = [%q]
 [registry."ghcr.io"]
   mirrors = [%q]
 [registry.%q]
   http = true
-`, filepath.Join(dir, "root"), socket, d.addr, d.addr, d.addr)
-		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		control := func(args ...string) (string, error) {
-			return tryIn(t, "", trust(t), buildctl, append([]string{"--addr", socket}, args...)...)
-		}
-		p := start(t, trust(t), buildkitd, "--config", config)
-		p.ready(func() error {
-			_, err := control("debug", "workers")
-			return err
-		})
+`, d.addr, d.addr, d.addr))
 		return puller{
 			pull: func() {
 				t.Helper()
@@ -91,6 +68,37 @@ func TestBuildKitBuildsThroughMirror(t *testing.T) {
 			},
 		}
 	})
+}
+
+// startBuildKit runs buildkitd with these settings of registries, and returns the
+// command that speaks to it.
+func startBuildKit(t *testing.T, registries string) func(args ...string) (string, error) {
+	t.Helper()
+	buildkitd, buildctl := need.Binary(t, "buildkitd"), need.Binary(t, "buildctl")
+	need.Binary(t, "runc")
+	dir := scratch(t)
+	socket := "unix://" + filepath.Join(dir, "buildkitd.sock")
+	config := filepath.Join(dir, "buildkitd.toml")
+	text := fmt.Sprintf(`root = %q
+[grpc]
+  address = [%q]
+[worker.oci]
+  snapshotter = "overlayfs"
+[worker.containerd]
+  enabled = false
+%s`, filepath.Join(dir, "root"), socket, registries)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	control := func(args ...string) (string, error) {
+		return tryIn(t, "", trust(t), buildctl, append([]string{"--addr", socket}, args...)...)
+	}
+	p := start(t, trust(t), buildkitd, "--config", config)
+	p.ready(func() error {
+		_, err := control("debug", "workers")
+		return err
+	})
+	return control
 }
 
 // TestDockerBuildsThroughMirror is the BuildKit within Docker, by way of

@@ -27,6 +27,8 @@ type setup struct {
 	host  int      // 0, 1: which of the fleet's hosts; each has its own ports and disk
 	store string   // the store's part of the configuration; empty: a folder of its own
 	own   string   // patterns of own repositories
+	push  bool     // whether this host's programs may push
+	open  bool     // whether it listens on all of the host's addresses
 	env   []string // credentials of the bucket, say
 }
 
@@ -45,8 +47,16 @@ func startDaemon(t *testing.T, s setup) *daemon {
 	if s.store == "" {
 		s.store = "{url: file://" + filepath.Join(dir, "store") + "}"
 	}
-	text := fmt.Sprintf(`listen: %s
+	listen, push := d.addr, "off"
+	if s.open {
+		listen = strings.Replace(listen, "127.0.0.1", "", 1)
+	}
+	if s.push {
+		push = "loopback"
+	}
+	text := fmt.Sprintf(`listen: %q
 admin: %s
+push: %s
 own: [%s]
 cache: {dir: %s, size: 2GiB, keep_free: 1%%}
 store: %s
@@ -59,7 +69,7 @@ upstreams:
     url: https://ghcr.io
     tags: [{match: "*", policy: ttl, ttl: 1h}]
 default_upstream: docker.io
-`, d.addr, d.admin, s.own, d.cache, s.store)
+`, listen, d.admin, push, s.own, d.cache, s.store)
 	if err := os.WriteFile(d.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

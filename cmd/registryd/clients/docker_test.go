@@ -15,6 +15,7 @@ type docker struct {
 	root   string // the root file system that it is from; empty for the usual one
 	client string // path of the docker command
 	socket string
+	plain  []string // registries spoken to without TLS, besides those on loopback
 
 	*process
 }
@@ -35,12 +36,13 @@ func (d *docker) start(dockerd, mirror string, features map[string]bool) {
 	dir := scratch(d.t)
 	d.socket = filepath.Join(dir, "docker.sock")
 	config, err := json.Marshal(map[string]any{
-		"registry-mirrors": []string{"http://" + mirror},
-		"data-root":        filepath.Join(dir, "data"),
-		"exec-root":        filepath.Join(dir, "exec"),
-		"pidfile":          filepath.Join(dir, "pid"),
-		"hosts":            []string{"unix://" + d.socket},
-		"features":         features,
+		"registry-mirrors":    []string{"http://" + mirror},
+		"data-root":           filepath.Join(dir, "data"),
+		"exec-root":           filepath.Join(dir, "exec"),
+		"pidfile":             filepath.Join(dir, "pid"),
+		"hosts":               []string{"unix://" + d.socket},
+		"features":            features,
+		"insecure-registries": d.plain,
 	})
 	if err != nil {
 		d.t.Fatal(err)

@@ -25,6 +25,7 @@ type hub struct {
 	stock *httputil.ReverseProxy
 
 	gone     atomic.Bool  // connections are cut before the first byte
+	silent   atomic.Bool  // they are taken, and that is all
 	contacts atomic.Int64 // connections, those cut included
 
 	mu      sync.Mutex       // guards what follows
@@ -78,10 +79,14 @@ func (d doorkeeper) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		d.hub.contacts.Add(1)
-		if !d.hub.gone.Load() {
+		switch {
+		case d.hub.gone.Load():
+			c.Close()
+		case d.hub.silent.Load():
+			d.hub.t.Cleanup(func() { c.Close() })
+		default:
 			return &doorConn{c, d.hub}, nil
 		}
-		c.Close()
 	}
 }
 

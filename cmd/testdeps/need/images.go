@@ -23,8 +23,8 @@ type RootFS struct {
 
 var (
 	// Newer has the clients of a newer Debian: Docker 28 with either of its
-	// stores, with buildx and compose, containerd 2.1, podman 5, skopeo 1.2x.
-	Newer = RootFS{"newer", "sid", "docker.io,docker-cli,docker-buildx,docker-compose,containerd,runc,podman,skopeo,crun,netavark,aardvark-dns,conmon,iptables,ca-certificates,iproute2,procps"}
+	// stores, with buildx and compose, containerd 2.1, podman 5, skopeo 1.2x, oras.
+	Newer = RootFS{"newer", "sid", "docker.io,docker-cli,docker-buildx,docker-compose,containerd,runc,podman,skopeo,oras,crun,netavark,aardvark-dns,conmon,iptables,ca-certificates,iproute2,procps"}
 	// Booted is a host whose first process is systemd. It is of an older Debian
 	// because systemd from 256 on refuses hosts with the first cgroups.
 	Booted = RootFS{"booted", "bookworm", "systemd,systemd-sysv,dbus,libnss-systemd,procps,ca-certificates"}

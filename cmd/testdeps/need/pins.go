@@ -32,6 +32,7 @@ var Servers = []Server{
 	{Name: "versitygw", Package: "github.com/versity/versitygw/cmd/versitygw", Module: "github.com/versity/versitygw", Version: "v1.8.0"},
 	{Name: "minio", Package: "github.com/minio/minio", Module: "github.com/minio/minio", Version: "v0.0.0-20260212201848-7aac2a2c5b7c"},
 	{Name: "crane", Package: "github.com/google/go-containerregistry/cmd/crane", Module: "github.com/google/go-containerregistry", Version: "v0.22.1"},
+	{Name: "regctl", Package: "github.com/regclient/regclient/cmd/regctl", Module: "github.com/regclient/regclient", Version: "v0.11.7"},
 	// The specification's own tests, as a program.
 	{Name: "conformance", Package: "github.com/opencontainers/distribution-spec/conformance", Module: "github.com/opencontainers/distribution-spec/conformance", Version: "v0.0.0-20260831232431-97274622c111"},
 	{Name: "staticcheck", Package: "honnef.co/go/tools/cmd/staticcheck", Module: "honnef.co/go/tools", Version: "v0.8.2"},

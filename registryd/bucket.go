@@ -50,8 +50,12 @@ func (b *bucket) change(ctx context.Context, f func(context.Context) error) erro
 		return err
 	}
 	defer release()
-	if err = f(ctx); err == nil {
+	err = f(ctx)
+	switch {
+	case err == nil:
 		b.well()
+	case errors.Is(err, fs.ErrPermission):
+		wantToWrite(b.store)
 	}
 	return err
 }

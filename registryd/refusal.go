@@ -35,6 +35,17 @@ func (w *writer) readOnly() bool {
 	return ok && s.ReadOnly()
 }
 
+// A wishingStore is a Store that tries sooner whether it may be written if somebody
+// wants to.
+type wishingStore interface{ WantToWrite() }
+
+// wantToWrite tells a Store that refuses to be written that somebody pushes.
+func wantToWrite(s Store) {
+	if w, ok := s.(wishingStore); ok {
+		w.WantToWrite()
+	}
+}
+
 // refused keeps a write that the bucket refused. The caller holds mu.
 func (w *writer) refused(j *job) {
 	w.refusal = refusal{on: true, scout: time.Now().Add(scoutEvery)}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/semaphore"
@@ -44,7 +45,11 @@ type Options struct {
 	// GuardFile is where what came with credentials is remembered; empty: for as
 	// long as the process lives.
 	GuardFile string
-	Log       *slog.Logger // nil: nothing is logged
+	// UploadExpiry is how long a push that broke off waits for somebody who goes on
+	// with it: what came of it, on this disk, and what was sent of it, in the bucket.
+	// 0: a day for the one, ten minutes for the other.
+	UploadExpiry time.Duration
+	Log          *slog.Logger // nil: nothing is logged
 }
 
 // A Repository is a resolved name.

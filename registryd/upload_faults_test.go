@@ -215,6 +215,31 @@ func TestWhoLeavesIsNotToldThatAllIsWell(t *testing.T) {
 	}
 }
 
+// The same of a manifest and of deletes: a 200 would be believed.
+func TestWhoClosesHisEndBeforeTheAnswerIsToldNothing(t *testing.T) {
+	body := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	for name, c := range map[string]struct{ call, request string }{
+		"PUT of a tag":         {"PUTMANIFEST", request("PUT", "/v2/own/app/manifests/v1", len(body)) + string(body)},
+		"DELETE of a tag":      {"REMOVETAG", request("DELETE", "/v2/own/app/manifests/v1", 0)},
+		"DELETE of a manifest": {"REMOVEMANIFEST", request("DELETE", "/v2/own/app/manifests/"+manifest.DigestOf(body).String(), 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPusher(t)
+			asked := make(chan struct{}, 10)
+			p.bucket.on(c.call, func(ctx context.Context) error {
+				asked <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			conn := p.dial()
+			conn.send(c.request)
+			<-asked
+			conn.Conn.(*net.TCPConn).CloseWrite()
+			conn.wantClosed()
+		})
+	}
+}
+
 // A client that has closed its end behind the last byte has sent all of them.
 func TestWhatAClientSentBeforeItClosedItsEndIsKept(t *testing.T) {
 	p := newPusher(t)

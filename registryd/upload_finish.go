@@ -144,6 +144,7 @@ func (g *Registry) takesPushes() error {
 	case g.bucket == nil:
 		return errNoBucket
 	case g.writer.readOnly():
+		wantToWrite(g.store())
 		return errReadOnly
 	}
 	return nil

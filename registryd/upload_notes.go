@@ -90,7 +90,7 @@ func (w *writer) abandon(d manifest.Digest) {
 		j = w.enter(write{Digest: d, abandon: true})
 		w.queue = append(w.queue, j)
 	}
-	j.due = time.Now().Add(abandonAfter) // from the last attempt on
+	j.due = time.Now().Add(w.abandonAfter) // from the last attempt on
 }
 
 // owes reports whether the blob is owed to any repository. The caller holds mu.

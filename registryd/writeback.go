@@ -1,6 +1,7 @@
 package registryd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -99,6 +100,8 @@ type writer struct {
 	file     *pendingFile
 	mirror   bool // what upstreams gave is written
 
+	abandonAfter time.Duration
+
 	mu        sync.Mutex // guards what follows; no I/O under it
 	jobs      map[content]*job
 	queue     []*job                    // not running, in the order of their coming
@@ -121,13 +124,14 @@ type writer struct {
 func newWriter(g *Registry, path string) *writer {
 	w := &writer{
 		store: g.options.Store, disk: g.disk, load: g.onDisk, bg: g.bg, log: g.log,
-		stands:   func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
-		reads:    g.bucket.answers,
-		answered: g.bucket.well,
-		mirror:   g.options.Mirror,
-		jobs:     map[content]*job{},
-		turns:    map[manifest.Digest]*turn{},
-		uploads:  uploads{notes: map[manifest.Digest][]string{}},
+		stands:       func(key tagKey) manifest.Digest { return g.tags.get(key).digest },
+		reads:        g.bucket.answers,
+		answered:     g.bucket.well,
+		mirror:       g.options.Mirror,
+		abandonAfter: cmp.Or(g.options.UploadExpiry, abandonAfter),
+		jobs:         map[content]*job{},
+		turns:        map[manifest.Digest]*turn{},
+		uploads:      uploads{notes: map[manifest.Digest][]string{}},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
 		w.mu.Lock()

@@ -20,6 +20,10 @@ const (
 	// often enough for a person who mends the credentials, and some $2 a day for
 	// 5,000 hosts that are meant to be refused.
 	probeRefused = 10 * time.Minute
+	// probeWanted is the same while somebody wants to write: a refusal may have been
+	// a quota that was raised, or credentials that were changed, and whoever pushes
+	// tries a few times within half a minute.
+	probeWanted = 10 * time.Second
 	// probeRacers is how many create one object at once. A store that looks and
 	// then writes is caught by few.
 	probeRacers = 4
@@ -36,16 +40,37 @@ func (s *Store) explore() {
 			again = time.After(jitter(probeRefused))
 		}
 		select {
-		case <-s.ctx.Done():
-			return
-		case <-again:
-		case <-s.rights.changed:
+		case <-s.rights.wanted: // before there was anything to be wanted
+		default:
+		}
+		if again == nil {
 			select {
 			case <-s.ctx.Done():
 				return
-			case <-time.After(jitter(probeRefused)):
+			case <-s.rights.changed:
+				again = time.After(jitter(probeRefused))
 			}
 		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-again:
+		case <-s.rights.wanted:
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(jitter(probeWanted)):
+			}
+		}
+	}
+}
+
+// WantToWrite has a bucket that refused to be written be tried again soon: somebody
+// is there to whom it matters.
+func (s *Store) WantToWrite() {
+	select {
+	case s.rights.wanted <- struct{}{}:
+	default:
 	}
 }
 

@@ -75,6 +75,35 @@ func TestStartNeedsNoBucket(t *testing.T) {
 	})
 }
 
+// A refusal may have been a quota. Whoever pushes does not wait ten minutes for somebody
+// to look again; where nobody wants to write nobody looks.
+func TestABucketThatRefusedIsTriedAgainSoonForWhoWantsToWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := overFolder(t)
+		h.wire.fault(func(op, _ string) error {
+			if op == "put" {
+				return &Error{Op: op, Status: 403, Code: "QuotaExceeded"}
+			}
+			return nil
+		})
+		h.Start(t.Context())
+		synctest.Wait()
+		if !h.ReadOnly() {
+			t.Fatal("not refused")
+		}
+		h.wire.fault(nil)
+		time.Sleep(probeRefused / 2)
+		synctest.Wait()
+		if !h.ReadOnly() {
+			t.Error("tried again, and nobody wanted to write")
+		}
+		h.WantToWrite()
+		h.WantToWrite()
+		sleepUntil(func() bool { return !h.ReadOnly() })
+		h.Store.Close()
+	})
+}
+
 // sleepUntil lets the bubble's clock run, for a minute at most.
 func sleepUntil(done func() bool) {
 	for range 60 {

@@ -59,6 +59,7 @@ func (s *Store) Status() Status {
 // probe or by a call that was refused.
 type rights struct {
 	changed chan struct{} // has one element after a refused write
+	wanted  chan struct{} // has one after WantToWrite
 
 	mu                         sync.Mutex // guards the rest
 	write, list, put, complete Verdict
@@ -78,7 +79,7 @@ func (r *rights) writable() error {
 
 // ReadOnly reports whether the bucket refused to be written by this host when it was
 // last tried: writes are refused here then, and nobody is asked. The probe tries
-// again every ten minutes.
+// again every ten minutes, and sooner after WantToWrite.
 func (s *Store) ReadOnly() bool { return s.rights.writable() != nil }
 
 // creates reports whether writes should carry If-None-Match. Only a store that

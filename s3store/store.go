@@ -95,6 +95,7 @@ func New(b Bucket, o Options) *Store {
 	s.aliases, _ = simplelru.NewLRU[manifest.Digest, manifest.Digest](maxSeen, nil)
 	s.retry.tokens = maxRetryTokens
 	s.rights.changed = make(chan struct{}, 1)
+	s.rights.wanted = make(chan struct{}, 1)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }

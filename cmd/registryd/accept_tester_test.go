@@ -29,10 +29,11 @@ type host struct {
 	testing.TB
 	up     *origin
 	bucket bucketServer
-	dir    string // of the cache
-	size   string // of the cache, as the configuration says it
-	cfg    string // the configuration's file
-	push   string // who may push
+	dir    string        // of the cache
+	size   string        // of the cache, as the configuration says it
+	cfg    string        // the configuration's file
+	push   string        // who may push
+	expiry time.Duration // of pushes that broke off; 0: the daemon's own
 	log    *recorder
 	stop   func() // of the daemon that runs
 
@@ -114,6 +115,7 @@ func (h *host) start() {
 	if err != nil {
 		h.Fatal(err)
 	}
+	c.uploadExpiry = h.expiry
 	h.log = &recorder{serving: make(chan map[string]string, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

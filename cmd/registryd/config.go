@@ -20,6 +20,10 @@ type config struct {
 	push          string           // who may push and delete: "loopback" or "off"
 	webhooks      []webhookConfig  // in the order of the file
 
+	// uploadExpiry is registryd.Options.UploadExpiry. It has no key: a day suits
+	// everybody but a test.
+	uploadExpiry time.Duration
+
 	origin map[string]string // key -> where its value was said, for those that were
 }
 

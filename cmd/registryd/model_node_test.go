@@ -54,6 +54,7 @@ func newNode(w *world, dir, sdk string, apart bool) *node {
 listen: unix://%[1]s/r.sock
 admin: unix://%[1]s/a.sock
 cache: {dir: %[2]s, size: %[3]d, keep_free: 0}
+push: loopback
 store:
 %[4]s
 upstreams:

@@ -36,6 +36,7 @@ type op struct {
 	run    func(*operation)
 }
 
+// modelTable are the operations on what is mirrored, and those on the world.
 var modelTable = []op{
 	{"pull", 300, (*operation).pullTag},
 	{"pull by digest", 80, (*operation).pullDigest},
@@ -61,8 +62,11 @@ var modelTable = []op{
 	{"restart", 3, (*operation).restart},
 }
 
+// allOps are all kinds of operations.
+var allOps = append(slices.Clone(modelTable), ownTable...)
+
 var modelWeights = func() (sum int) {
-	for _, o := range modelTable {
+	for _, o := range allOps {
 		sum += o.weight
 	}
 	return sum
@@ -70,7 +74,7 @@ var modelWeights = func() (sum int) {
 
 func drawOp(r *rand.Rand) op {
 	k := r.IntN(modelWeights)
-	for _, o := range modelTable {
+	for _, o := range allOps {
 		if k -= o.weight; k < 0 {
 			return o
 		}

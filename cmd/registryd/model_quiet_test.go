@@ -35,6 +35,7 @@ func (w *world) quiet() {
 		n.wantRightFiles()
 	}
 	w.wantRightBucket()
+	w.wantRightOwn()
 	for _, n := range w.nodes {
 		if w.ok() {
 			n.start()
@@ -111,10 +112,8 @@ func (x *operation) wantFresh(repo *modelRepo, tag string, want manifest.Digest)
 func (w *world) wantShared() {
 	r := rand.New(rand.NewPCG(w.seed, uint64(len(w.truth.repos[0].order))))
 	repo, img := w.push(r)
-	first, second := w.nodes[0], w.nodes[1]
-	if r.IntN(2) == 0 {
-		first, second = second, first
-	}
+	at := r.Perm(len(w.nodes))
+	first, second := w.nodes[at[0]], w.nodes[at[1]]
 	x := &operation{world: w, node: first, r: r, i: -1, name: "new pull", begun: time.Now()}
 	if _, ok := x.wantFresh(repo, img.Tag, img.Digest); !ok {
 		return
@@ -254,7 +253,11 @@ func (w *world) wantRightLink(key string, b []byte) {
 		w.found("%s in the bucket says %q", key, b)
 		return
 	}
-	repo, what, _ := strings.Cut(strings.TrimPrefix(key, "docker/registry/v2/repositories/docker.io/"), "/_")
+	key, mirrored := strings.CutPrefix(key, "docker/registry/v2/repositories/docker.io/")
+	if !mirrored {
+		return // looked at by wantRightOwn
+	}
+	repo, what, _ := strings.Cut(key, "/_")
 	switch p := w.truth.repo(repo); {
 	case p == nil:
 		w.found("%s is in the bucket, and nobody has such a repository", key)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The model test (model_*_test.go) drives two daemons whole, on one bucket and
+// The model test (model_*_test.go) drives three daemons whole, on one bucket and
 // one upstream, from a seed for as long as one asks: many clients, tags that move,
 // faults at every wire, files that rot, restarts and kills, all at once. Beside it
 // runs a model that knows every byte and what each tag stood for when, and judges
@@ -18,13 +18,20 @@ import (
 //	go test ./cmd/registryd -run TestModel -model.seed=7 -model.ops=1250
 //	go test ./cmd/registryd -run TestModel -model.for=1h -timeout=0
 //
-// An era is one seed's: two empty caches, an empty bucket, an upstream. Operation i
+// What is mirrored is judged by what the upstream had when (model_truth_test.go), what
+// is pushed to the bucket's own repositories by who was told what when
+// (model_own_truth_test.go): a tag that was acknowledged is what every host says at
+// once, what was deleted is gone here at once and elsewhere within the TTL of links, and
+// what a tag stands for is whole.
+//
+// An era is one seed's: three empty caches, an empty bucket, an upstream. Operation i
 // of an era follows from the seed and i alone; what clients do meanwhile is up to
 // the scheduler, so that a seed repeats the story and not each interleaving of it.
 //
 //	ticket i ──> op ──> client ───> daemon a ──┬──> bucket (faults)
 //	                └─> world: tags, faults,   │
-//	                    files, restarts    daemon b ──> upstream (faults)
+//	                    files, restarts    daemon b ──┤
+//	                                       daemon c ──┴──> upstream (faults)
 //	every phase: heal, be quiet, look at everything
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "first seed of the model test; 0: the fixed ones, and a random one at last")

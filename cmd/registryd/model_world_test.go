@@ -22,6 +22,10 @@ const (
 	// evicted all the time and large ones pass through.
 	modelBudget = 20 << 20
 
+	// bucketTakes is how long the bucket takes for an answer: less than a real one, and
+	// enough for somebody to look between two writes.
+	bucketTakes = 4 * time.Millisecond
+
 	// modelTTL is for how long a tag may be believed.
 	modelTTL = 50 * time.Millisecond
 )
@@ -34,6 +38,7 @@ type world struct {
 	s3    *s3test.Server
 	nodes []*node
 	truth *chronicle
+	own   *ownTruth
 	noise *lateness
 	tally tally
 	log   opLog
@@ -55,8 +60,9 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{T: t, seed: seed, hub: hubtest.New(t, hubtest.Seed(seed)), s3: s3test.New(t), noise: listen(t)}
+	w.s3.SetModel(s3test.Model{FirstByte: bucketTakes})
 	w.over, w.end = context.WithCancel(t.Context())
-	w.truth = newChronicle(w)
+	w.truth, w.own = newChronicle(w), newOwnTruth()
 	w.hubHealth.heal(0)
 	w.bucketHealth.heal(0)
 	// A short path: the names of unix sockets are limited to some hundred bytes.
@@ -70,7 +76,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.push(r)
 	}
 	kills := seed%2 == 0 // the daemons are processes, and their restarts are kills
-	for i, sdk := range []string{"aws", "minio"} {
+	for i, sdk := range []string{"aws", "minio", "aws"} {
 		n := newNode(w, fmt.Sprintf("%s/%c", dir, 'a'+i), sdk, kills)
 		w.nodes = append(w.nodes, n)
 		n.start()

@@ -82,16 +82,17 @@ func (w *wiring) daemon() (*daemon, error) {
 		return nil, err
 	}
 	g, err := registryd.New(registryd.Options{
-		Names:       w.meanings(),
-		Cache:       w.cache,
-		Links:       w.cache.Names(),
-		Store:       w.bucket,
-		Mirror:      w.store.mirror,
-		Upstreams:   upstreams,
-		Policies:    w.policies(),
-		PendingFile: filepath.Join(w.config.cache.dir, pendingFile),
-		GuardFile:   filepath.Join(w.config.cache.dir, guardFile),
-		Log:         w.log,
+		Names:        w.meanings(),
+		Cache:        w.cache,
+		Links:        w.cache.Names(),
+		Store:        w.bucket,
+		Mirror:       w.store.mirror,
+		Upstreams:    upstreams,
+		Policies:     w.policies(),
+		PendingFile:  filepath.Join(w.config.cache.dir, pendingFile),
+		GuardFile:    filepath.Join(w.config.cache.dir, guardFile),
+		UploadExpiry: w.uploadExpiry,
+		Log:          w.log,
 	})
 	if err != nil {
 		return nil, err

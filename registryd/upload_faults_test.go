@@ -69,7 +69,7 @@ func TestACutUploadGoesOnWhereItStands(t *testing.T) {
 						p.send("PATCH", at, body[:1], "Content-Range: 0-0")
 					}
 					if stands := end + 1; stands > max(cut, 1) {
-						t.Errorf("%s cut at %d stands at %d", method, cut, stands)
+						t.Fatalf("%s cut at %d stands at %d", method, cut, stands)
 					} else {
 						g = p.send("PUT", at+"?digest="+d.String(), body[stands:], fmt.Sprintf("Content-Range: %d-%d", stands, len(body)-1))
 					}

@@ -62,21 +62,20 @@ func TestACutUploadGoesOnWhereItStands(t *testing.T) {
 				} else {
 					c.Close()
 				}
-				g, first := p.get(at), 0
+				g, probed := p.get(at), false
 				for { // one that comes before its broken request was read is told so
 					end := -1
 					if fmt.Sscanf(g.header.Get("Range"), "0-%d", &end); end == 0 { // none, or one
-						p.send("PATCH", at, body[:1], "Content-Range: 0-0")
-						first = 1
+						probed = p.send("PATCH", at, body[:1], "Content-Range: 0-0").status == 202
 					}
 					stands := end + 1
-					if stands > max(cut, 1) {
+					if probed && stands > 1 {
 						// The broken request, which says nothing of where its bytes belong, was
 						// read behind our first one: nobody can go on with that.
-						if stands != first+cut {
-							t.Errorf("%s cut at %d stands at %d", method, cut, stands)
-						}
 						break
+					}
+					if stands > max(cut, 1) {
+						t.Fatalf("%s cut at %d stands at %d", method, cut, stands)
 					}
 					g = p.send("PUT", at+"?digest="+d.String(), body[stands:], fmt.Sprintf("Content-Range: %d-%d", stands, len(body)-1))
 					if g.status != 416 {

@@ -27,6 +27,9 @@ func TestConformsToTheSpecification(t *testing.T) {
 	suite := need.Binary(t, "conformance")
 	for _, b := range buckets {
 		t.Run(b.name, func(t *testing.T) {
+			if testing.Short() && b.name != "aws" {
+				t.Skip("a thousand requests on each kind of bucket")
+			}
 			h := newHost(t, b.on, mayPush)
 			results := t.TempDir()
 			cmd := exec.Command(suite)

@@ -142,12 +142,12 @@ func TestImportedImageIsServedWithoutItsUpstream(t *testing.T) {
 func TestKilledImportGoesOn(t *testing.T) {
 	i := newImporter(t, onS3("minio"))
 	s := i.bucket.(s3Bucket).Server
-	const parts = 7
+	const parts = 3 + partsAtOnce
 	path, img := i.archive("tar", "docker.io/team/app:v1", parts*partSize-5000)
 	log := logParts(s, func(number int) bool { return number > 3 })
 	cmd := i.command(path)
 	check(t, cmd.Start())
-	i.await("the parts", func() bool { return log.count(allParts) == 3+partsAtOnce })
+	i.await("the parts", func() bool { return log.count(allParts) == parts })
 	check(t, cmd.Process.Kill())
 	cmd.Wait()
 	if i.bucket.hasTag("docker.io/team/app", "v1") {
@@ -172,7 +172,7 @@ func TestInterruptedImportSaysHowToGoOn(t *testing.T) {
 	i := newImporter(t, onS3("minio"))
 	s := i.bucket.(s3Bucket).Server
 	first, _ := i.archive("docker", "first:v1", 300)
-	path, img := i.archive("tar", "docker.io/team/app:v1", 5*partSize)
+	path, img := i.archive("tar", "docker.io/team/app:v1", (1+partsAtOnce)*partSize)
 	log := logParts(s, func(number int) bool { return number > 1 })
 	var said bytes.Buffer
 	cmd := i.command(first, path)

@@ -25,7 +25,7 @@ import (
 
 var writeBackKills = flag.Int("writeback.kills", 0, "how often TestKilledAtAnyMomentAllGetsToTheBucket kills the daemon; 0 means 24, or 8 with -short")
 
-const partSize, partsAtOnce = 16 << 20, 4
+const partSize, partsAtOnce = 16 << 20, 8
 
 // A partLog sees the parts that are sent to a fake S3, and may hold some.
 type partLog struct {

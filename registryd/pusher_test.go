@@ -22,13 +22,14 @@ import (
 // and a bucket, and its server.
 type pusher struct {
 	*tester
-	dir    string
-	opt    Options
-	cached blobcache.Options
-	stall  time.Duration
-	bucket *memStore
-	cache  *blobcache.Cache
-	g      *Registry
+	dir     string
+	opt     Options
+	cached  blobcache.Options
+	stall   time.Duration
+	serving []func(*Server) // what is changed of the server
+	bucket  *memStore
+	cache   *blobcache.Cache
+	g       *Registry
 }
 
 func newPusher(t testing.TB, opts ...func(*pusher)) *pusher {
@@ -57,7 +58,7 @@ func (p *pusher) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	p.g.Resume()
-	p.tester = serve(t, NewHandler(p.g, HandlerOptions{Push: PushLoopback, Stall: p.stall}))
+	p.tester = serve(t, NewHandler(p.g, HandlerOptions{Push: PushLoopback, Stall: p.stall}), p.serving...)
 }
 
 func (p *pusher) stop(t testing.TB) {

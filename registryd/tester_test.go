@@ -260,8 +260,8 @@ func newTester(t testing.TB, o HandlerOptions) *tester {
 	return h
 }
 
-// serve starts a server for a handler of any kind.
-func serve(t testing.TB, handler *Handler) *tester {
+// serve starts a server for a handler of any kind; opts change it before.
+func serve(t testing.TB, handler *Handler, opts ...func(*Server)) *tester {
 	t.Helper()
 	h := &tester{TB: t, handler: handler, server: NewServer(handler, nil), served: make(chan error, 1)}
 	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
@@ -270,6 +270,9 @@ func serve(t testing.TB, handler *Handler) *tester {
 		t.Fatal(err)
 	}
 	h.base = "http://" + l.Addr().String()
+	for _, o := range opts {
+		o(h.server)
+	}
 	go func() { h.served <- h.server.Serve(l) }()
 	return h
 }

@@ -154,8 +154,9 @@ func TestATricklingClientIsEnded(t *testing.T) {
 
 // The write deadline of a request is over long before the bucket has a large blob.
 func TestAPushThatTakesLongGetsItsAnswer(t *testing.T) {
-	p := newPusher(t)
-	p.tester.server.http.WriteTimeout = 300 * time.Millisecond
+	p := newPusher(t, func(p *pusher) {
+		p.serving = append(p.serving, func(s *Server) { s.http.WriteTimeout = 300 * time.Millisecond })
+	})
 	body := pattern(1000)
 	d := manifest.DigestOf(body)
 	at := p.begin("own/app")

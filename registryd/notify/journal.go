@@ -132,7 +132,9 @@ func (j *journal) run(stop <-chan struct{}) {
 // write adds what was noted.
 func (j *journal) write() {
 	lines, written, lost := j.queue.take()
-	j.broken = j.broken || lost
+	if lost {
+		j.broken, j.late = true, true // what is being written anew may lack them too
+	}
 	if len(lines) > 0 {
 		j.append(lines)
 	}

@@ -35,7 +35,7 @@ import (
 //	every phase: heal, be quiet, look at everything
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "first seed of the model test; 0: the fixed ones, and a random one at last")
-	modelOps  = flag.Int("model.ops", 0, "operations of the model test; 0: 10,000, and 2,000 with -short")
+	modelOps  = flag.Int("model.ops", 0, "operations of the model test; 0: 10,000, and one era of them with -short")
 	modelFor  = flag.Duration("model.for", 0, "how long the model test goes on, instead of a number of operations")
 )
 
@@ -54,7 +54,7 @@ func TestModel(t *testing.T) {
 	if ops == 0 {
 		ops = 10_000
 		if testing.Short() {
-			ops = 2_000
+			ops = eraOps
 		}
 	}
 	begun, done := time.Now(), 0

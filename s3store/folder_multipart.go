@@ -110,6 +110,16 @@ func (f *folder) AbortMultipart(ctx context.Context, key, id string) (err error)
 		return err
 	}
 	defer r.Close()
+	// The key goes last: without it nobody finds what a kill in between leaves.
+	parts, err := fs.ReadDir(r.FS(), dir)
+	for _, part := range parts {
+		if part.Name() != "key" {
+			err = errors.Join(err, r.RemoveAll(dir+"/"+part.Name()))
+		}
+	}
+	if err != nil {
+		return err
+	}
 	return r.RemoveAll(dir)
 }
 

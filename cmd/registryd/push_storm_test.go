@@ -199,6 +199,12 @@ func (c *stormClient) goOn(ctx context.Context) {
 		c.s.count("came twice")
 		return
 	}
+	if errors.As(err, &got) && got.status == 416 && c.s.cuts.Load() {
+		// A request of a connection that was cut was read between the question how far
+		// the upload is and what follows: it stands further, and is asked again.
+		c.s.count("asked too early")
+		return
+	}
 	if err != nil {
 		err = fmt.Errorf("blob of %d bytes, %q: %w", u.blob.Size, u.story, err)
 	}

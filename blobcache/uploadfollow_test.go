@@ -190,7 +190,7 @@ func TestCacheClosesUnderItsUploads(t *testing.T) {
 		u := h.newUpload(i)
 		wg.Go(func() {
 			for off := 0; ; off += 10_000 {
-				n, err := u.Write(o.bytes[off:min(len(o.bytes), off+10_000)])
+				n, err := u.Write(o.bytes[min(len(o.bytes), off):min(len(o.bytes), off+10_000)])
 				sent[i] += int64(n)
 				if off == 50_000 {
 					going <- struct{}{}

@@ -54,6 +54,7 @@ type Put struct {
 // PutManifest takes a manifest into one of the bucket's own repositories:
 //
 //	read, parse ──> what it names is visible? ──> data, revision link ──> referrer ──> history, tag
+//	history, tag ──> it took long, and another host may have deleted it? ──> the link is still there?
 //
 // When it returns without an error the bucket has all of it and this host knows it.
 // A failure may leave the manifest there, but no tag that stands for less; to push it
@@ -80,14 +81,8 @@ func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*ma
 	}
 	defer ended()
 	asked := time.Now()
-	err = g.bucket.change(ctx, func(ctx context.Context) error {
-		if err := g.bucket.store.PutManifest(ctx, name, m.Digest, m.Body); err != nil || m.Subject == nil {
-			return err
-		}
-		return g.bucket.store.PutReferrer(ctx, name, m.Subject.Digest, m.AsReferrer())
-	})
-	if err != nil {
-		return nil, fmt.Errorf("storing manifest %s of %s: %w", m.Digest, name, err)
+	if err := g.storeManifest(ctx, name, m); err != nil {
+		return nil, err
 	}
 	g.keepPushed(repo, m, asked)
 	tags := p.Tags
@@ -99,7 +94,45 @@ func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*ma
 			return nil, err
 		}
 	}
+	if len(tags) > 0 && time.Since(asked) >= g.bucket.store.RemovalGrace() {
+		if err := g.stillThere(ctx, repo, m); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
+}
+
+// storeManifest gives the bucket a manifest, and what it says about its subject.
+func (g *Registry) storeManifest(ctx context.Context, repo string, m *manifest.Manifest) error {
+	err := g.bucket.change(ctx, func(ctx context.Context) error {
+		if err := g.bucket.store.PutManifest(ctx, repo, m.Digest, m.Body); err != nil || m.Subject == nil {
+			return err
+		}
+		return g.bucket.store.PutReferrer(ctx, repo, m.Subject.Digest, m.AsReferrer())
+	})
+	if err != nil {
+		return fmt.Errorf("storing manifest %s of %s: %w", m.Digest, repo, err)
+	}
+	return nil
+}
+
+// stillThere puts a manifest back that another host has deleted before a tag stood for
+// it, and that it does not put back itself any more (Remover). Once is enough: whoever
+// deletes it from now on finds the tag.
+func (g *Registry) stillThere(ctx context.Context, repo Repository, m *manifest.Manifest) error {
+	name, asked := repo.String(), time.Now()
+	ok, err := g.bucket.hasManifest(ctx, name, m.Digest)
+	switch {
+	case err != nil:
+		return fmt.Errorf("whether manifest %s of %s is still there: %w", m.Digest, name, err)
+	case ok:
+		return nil
+	}
+	if err := g.storeManifest(ctx, name, m); err != nil {
+		return err
+	}
+	g.named.saw(name, m.Digest, int64(len(m.Body)), asked)
+	return nil
 }
 
 // errLargeManifest answers a body that no manifest has.

@@ -387,6 +387,8 @@ func (s *memStore) RemoveManifest(ctx context.Context, repo string, d manifest.D
 	return nil
 }
 
+func (s *memStore) RemovalGrace() time.Duration { return 400 * time.Millisecond }
+
 func (s *memStore) RemoveLayer(ctx context.Context, repo string, d manifest.Digest) error {
 	if err := s.enter(ctx, "REMOVELAYER", repo+"@"+d.String()); err != nil {
 		return err

@@ -80,8 +80,11 @@ type Remover interface {
 	// RemoveTag removes a tag with its history.
 	RemoveTag(ctx context.Context, repo, tag string) error
 	// RemoveManifest makes a manifest invisible in repo: first the tags that mean
-	// it, then what it says about its subject, then the manifest.
+	// it, then the manifest, then what it says about its subject. A push by another
+	// host that comes meanwhile wins if it has its tag within RemovalGrace of its
+	// manifest. One that takes longer looks itself, behind its tag.
 	RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error
+	RemovalGrace() time.Duration
 	// RemoveLayer makes a blob invisible in repo.
 	RemoveLayer(ctx context.Context, repo string, d manifest.Digest) error
 }

@@ -41,6 +41,11 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, d manifest.Digest)
 	if err != nil {
 		return err
 	}
+	done, err := s.tagTurns.take(ctx, current)
+	if err != nil {
+		return fmt.Errorf("tag %s:%s: %w", repo, tag, err)
+	}
+	defer done()
 	for _, key := range []string{index, current} {
 		if err := s.putLink(ctx, repo, key, d); err != nil {
 			return fmt.Errorf("tag %s:%s: %w", repo, tag, err)

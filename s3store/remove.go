@@ -20,6 +20,11 @@ const (
 	// removesAtOnce is how many links one removal deletes at once: at S3's 20 to
 	// 50 ms each, a tag with a history of a thousand takes two seconds.
 	removesAtOnce = 16
+	// removeGrace is how long after a manifest has gone its removal looks for tags again.
+	// It is what a push may take from its manifest to its tags without a look at the end
+	// (RemovalGrace), and a fifth for timers: 400 ms are ten calls of S3, two of which a
+	// push of one tag makes meanwhile.
+	removeGrace = 500 * time.Millisecond
 )
 
 // errRemoveLimit is the cause of a removal that took too long.
@@ -30,15 +35,34 @@ var errRemoveLimit = errors.New("removing took more than a minute; what is gone 
 // is forgotten first. A tag of which there is only history left, since a removal was
 // cut short, is there to be removed.
 //
-// It is not conditional, because S3's deletes are not: a tag that is written at the
-// same moment may be removed with what it meant before.
+// It is not conditional, because S3's deletes are not: a tag that another host writes
+// at the same moment may be removed with what it meant before, or keep some history
+// without a meaning. Either is as if the removal had come last, but that such a tag is
+// still listed; to remove it or to push it again mends that.
 func (s *Store) RemoveTag(ctx context.Context, repo, tag string) error {
 	ctx, cancel, err := s.removal(ctx, repo)
 	if err != nil {
 		return err
 	}
 	defer cancel()
+	done, err := s.tagTurn(ctx, repo, tag)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return s.removeTag(ctx, repo, tag, manifest.Digest{})
+}
+
+// tagTurn waits until nobody else on this host changes the tag.
+func (s *Store) tagTurn(ctx context.Context, repo, tag string) (done func(), err error) {
+	key, err := tagKey(repo, tag)
+	if err == nil {
+		done, err = s.tagTurns.take(ctx, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("removing tag %s:%s: %w", repo, tag, err)
+	}
+	return done, nil
 }
 
 // RemoveManifest makes a manifest invisible in the repository: first the tags that
@@ -48,6 +72,21 @@ func (s *Store) RemoveTag(ctx context.Context, repo, tag string) error {
 //
 // The tags are found by listing all of the repository's with their history, a
 // thousand entries an exchange, and reading those that ever meant it.
+//
+// A push by another host may have made the manifest visible before that, and make a tag
+// stand for it afterwards. No delete of S3 has a condition, so both look again, and the
+// push wins: whoever was told that it was pushed has it.
+//
+//	push:    link ──> tag ──> took longer than RemovalGrace? then look: link gone? ──> link
+//	removal: tags go ──> link goes ──> removeGrace ──> look: a tag stands for it? ──> link
+//
+// A push whose link the removal took wrote it before the link went. It is done within
+// RemovalGrace of that, and the removal, which looks later than that after the link went,
+// sees its tag; or it takes longer, and looks behind its tag: then either the link has
+// gone by then and it sees that, or the link goes after the tag came, and the removal
+// sees the tag. So whichever comes last puts the link back. In between, for as long as
+// these two take, the tag stands for nothing. What a kill of whoever is to look leaves
+// that way is mended by the next push of the manifest.
 func (s *Store) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error {
 	ctx, cancel, err := s.removal(ctx, repo)
 	if err != nil {
@@ -109,6 +148,15 @@ func (s *Store) removeTag(ctx context.Context, repo, tag string, last manifest.D
 	return nil
 }
 
+// forgetTag has a tag mean nothing, and leaves its history.
+func (s *Store) forgetTag(ctx context.Context, repo, tag string) error {
+	key, err := tagKey(repo, tag)
+	if err != nil {
+		return err
+	}
+	return s.remove(ctx, key)
+}
+
 // removeBelow removes all objects whose keys begin with prefix: the first of them
 // before the others are touched, which of a tag's is what it means, and the one with
 // the key end after them.
@@ -163,13 +211,39 @@ func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Dige
 	}
 	subject, desc, err := s.subjectOf(ctx, repo, d)
 	known := err == nil && !subject.IsZero()
+	// From here on whoever has asked for it may leave, but nothing is left half done.
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), removeLimit, errRemoveLimit)
+	defer cancel()
 	if err := s.remove(ctx, key); err != nil {
 		return err
+	}
+	if s.pushedMeanwhile(ctx, repo, d) {
+		return s.putLink(ctx, repo, key, d)
 	}
 	if known {
 		s.removeReferrer(ctx, repo, subject, desc)
 	}
 	return nil
+}
+
+// RemovalGrace is how long a push may take from its manifest to the last of its tags
+// without looking behind them whether the manifest is still visible.
+func (s *Store) RemovalGrace() time.Duration { return s.grace / 5 * 4 }
+
+// pushedMeanwhile reports, after the grace, whether a tag stands for d, which was
+// removed. A bucket that cannot be asked then says no: what was to be removed is gone.
+func (s *Store) pushedMeanwhile(ctx context.Context, repo string, d manifest.Digest) bool {
+	time.Sleep(s.grace)
+	tags, err := s.onceMeant(ctx, repo, d)
+	if err != nil {
+		s.log.Debug("a removed manifest's tags were not looked at again", "repository", repo, "digest", d, "err", err)
+	}
+	for _, tag := range tags {
+		if at, err := s.Tag(ctx, repo, tag); err == nil && at == d {
+			return true
+		}
+	}
+	return false
 }
 
 // removeTagsOf removes the tags that mean d.
@@ -182,10 +256,19 @@ func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest
 	g.SetLimit(removesAtOnce)
 	for _, tag := range tags {
 		g.Go(func() error {
+			done, err := s.tagTurn(ctx, repo, tag)
+			if err != nil {
+				return err
+			}
+			defer done()
 			// A tag that means nothing is what a removal left that was cut short.
 			at, err := s.Tag(ctx, repo, tag)
 			if err == nil && at != d {
 				return nil
+			}
+			if err == nil {
+				// At once: another host may have it move on at any time.
+				err = s.forgetTag(ctx, repo, tag)
 			}
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
 				err = s.removeTag(ctx, repo, tag, d)

@@ -83,8 +83,9 @@ func TestRemovedManifestTakesItsTagsAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The link, the tags, four of them once meant it, three do: each is listed, two
-	// have a history. Then the manifest, which might have a subject, and its link.
-	h.wantCalls(map[string]int{"stat": 1, "list": 1 + 3, "get": 4 + 1, "delete": 3 + 2 + 1})
+	// have a history. Then the manifest, which might have a subject, and its link, and
+	// the tags once more, one of which once meant it.
+	h.wantCalls(map[string]int{"stat": 1, "list": 1 + 3 + 1, "get": 4 + 1 + 1, "delete": 3 + 2 + 1})
 	h.wantTags("team/app", "v1-old", "v2")
 	h.wantManifest("team/app", d, false)
 	h.wantManifest("team/app", e, true)

@@ -63,6 +63,8 @@ type Store struct {
 	rights rights              // what the bucket lets us do
 
 	referrers *referrers // what is known of them
+	tagTurns  tagTurns
+	grace     time.Duration // removeGrace, but for tests
 
 	mu       sync.Mutex                                       // guards the three below, and the start of goroutines; no I/O under it
 	seen     *simplelru.LRU[manifest.Digest, string]          // the ETag that was last read under a digest
@@ -86,7 +88,7 @@ const (
 // New returns a Store over b. It speaks to nobody.
 func New(b Bucket, o Options) *Store {
 	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites),
-		referrers: newReferrers()}
+		referrers: newReferrers(), grace: removeGrace}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

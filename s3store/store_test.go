@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -155,6 +156,7 @@ func overFolder(t *testing.T) *tester {
 func over(t *testing.T, b Bucket) *tester {
 	w := &tap{Bucket: b, calls: map[string]int{}}
 	s := New(w, Options{Mirror: true})
+	s.grace = time.Millisecond
 	t.Cleanup(func() { s.Close() })
 	return &tester{T: t, Store: s, wire: w}
 }

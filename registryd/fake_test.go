@@ -95,9 +95,10 @@ type hub struct {
 	tags      map[string]manifest.Digest // "library/app:v1"
 	manifests map[string][]byte          // "library/app@sha256:..."
 	blobs     map[string][]byte
-	headless  bool   // HEAD does not name a digest
-	private   bool   // it is asked with credentials
-	reading   func() // is called when a manifest begins to be read, once there is room for it
+	headless  bool          // HEAD does not name a digest
+	private   bool          // it is asked with credentials
+	reading   func()        // is called when a manifest begins to be read, once there is room for it
+	pauses    chan struct{} // if not nil, blobs stop before their last byte until it is closed
 }
 
 func newHub() *hub {
@@ -172,7 +173,34 @@ func (h *hub) OpenBlob(ctx context.Context, repo string, d manifest.Digest, off,
 	if !ok {
 		return nil, 0, -1, fmt.Errorf("hub: blob %s: %w", d, fs.ErrNotExist)
 	}
-	return part(b, off, n), off, int64(len(b)), nil
+	body := part(b, off, n)
+	if h.pauses != nil {
+		body = &pausing{body, ctx, h.pauses, len(b) - int(off) - 1}
+	}
+	return body, off, int64(len(b)), nil
+}
+
+// pausing is a body that stops after some bytes until over is closed.
+type pausing struct {
+	io.ReadCloser
+	ctx  context.Context
+	over chan struct{}
+	left int
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		select {
+		case <-p.over:
+		case <-p.ctx.Done():
+			return 0, p.ctx.Err()
+		}
+	} else if len(b) > p.left {
+		b = b[:p.left]
+	}
+	n, err := p.ReadCloser.Read(b)
+	p.left -= min(n, p.left)
+	return n, err
 }
 
 func (h *hub) Tags(ctx context.Context, repo string, n int, last string) ([]string, string, error) {

@@ -11,11 +11,12 @@ import (
 // A turn is the right to send a blob to the bucket. There is one at a time a digest:
 // two would send it twice, and mix up what they note.
 //
-// Whoever sends while the bytes arrive goes at the pace of a client, which must not
-// hold up others. So the one who has all of them is given way to: the parts that were
-// sent stay, and whoever is slower finds the blob there in the end.
+// Whoever sends while the bytes arrive goes at the pace of a client or of an upstream,
+// which must not hold up others. So the one who has all of them is given way to: the
+// parts that were sent stay, and whoever is slower finds the blob there in the end.
 type turn struct {
-	arriving bool
+	arriving bool // a push's bytes are still to come
+	filling  bool // a write-back follows a fill: it gives way to a push, not to its like
 	yield    context.CancelCauseFunc
 	over     chan struct{} // closed at its end
 }
@@ -54,30 +55,41 @@ func (w *writer) push(ctx context.Context, d manifest.Digest, size int64, r func
 // takeTurn waits for the turn of a blob. With bytes that are still to come it does not
 // wait.
 func (w *writer) takeTurn(ctx context.Context, d manifest.Digest, arriving bool) (context.Context, *turn, error) {
-	for {
-		w.mu.Lock()
-		other := w.turns[d]
-		if other == nil {
-			t := newTurn()
-			t.arriving = arriving
-			ctx, t.yield = context.WithCancelCause(ctx)
-			w.turns[d] = t
-			w.mu.Unlock()
-			return ctx, t, nil
-		}
-		w.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.turns[d] != nil {
 		if arriving {
 			return nil, nil, errTaken
 		}
-		if other.arriving {
-			other.yield(errYielded)
-		}
-		select {
-		case <-other.over:
-		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+		if err := w.awaitTurn(ctx, d, w.turns[d]); err != nil {
+			w.dispatch()
+			return nil, nil, err
 		}
 	}
+	t := newTurn()
+	t.arriving = arriving
+	ctx, t.yield = context.WithCancelCause(ctx)
+	w.turns[d] = t
+	return ctx, t, nil
+}
+
+// awaitTurn waits for the end of other, which gives way if it has to wait for bytes. No
+// write-back begins before whoever waits here. The caller holds mu, but not meanwhile.
+func (w *writer) awaitTurn(ctx context.Context, d manifest.Digest, other *turn) error {
+	w.pushers[d]++
+	w.mu.Unlock()
+	if other.arriving || other.filling {
+		other.yield(errYielded)
+	}
+	select {
+	case <-other.over:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	if w.pushers[d]--; w.pushers[d] == 0 {
+		delete(w.pushers, d)
+	}
+	return ctx.Err()
 }
 
 // endTurn has those go on who wait for it.

@@ -195,6 +195,47 @@ func TestAWriteBackIsNotHeldUpByASlowPush(t *testing.T) {
 	})
 }
 
+// A write-back goes at the pace of its fill, which may take an hour; who has all of the
+// blob does not wait for that.
+func TestAPushIsNotHeldUpByAWriteBackOfTheSameBlob(t *testing.T) {
+	for _, stays := range []bool{true, false} {
+		within(t, func(w *world) {
+			im := w.hub.push(w.t, "library/app:v1", "one")
+			w.hub.pauses = make(chan struct{})
+			b, err := w.g.Blob(w.t.Context(), w.repo("library/app"), im.layerDigest(), 0, false)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer b.Close()
+			synctest.Wait()
+			w.wantCalls(&w.bucket.calls, "PUTBLOB", 1)
+			ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+			defer cancel()
+			w.bucket.on("PUTBLOB", func(context.Context) error {
+				if w.bucket.on("PUTBLOB", nil); !stays {
+					cancel()
+					return context.Canceled
+				}
+				return nil
+			})
+			w.took(time.Second, func() {
+				err = w.g.writer.push(ctx, im.layerDigest(), int64(len(im.layer)), func(context.Context) io.ReaderAt { return bytes.NewReader(im.layer) }, false)
+			})
+			if (err == nil) != stays {
+				w.t.Fatal(err)
+			}
+			close(w.hub.pauses)
+			time.Sleep(10 * time.Second)
+			if s := w.g.Status().WriteBack; s.Pending != 0 || s.Dropped != 0 || s.Failed != 0 {
+				w.t.Fatalf("%+v", s)
+			}
+			if ok, err := w.bucket.HasLayer(w.t.Context(), "docker.io/library/app", im.layerDigest()); !ok || err != nil {
+				w.t.Errorf("the write-back was forgotten: %v", err)
+			}
+		})
+	}
+}
+
 // What was owed to the bucket is not any more once it is not to be a mirror.
 func TestWhatIsOwedEndsWithTheMirror(t *testing.T) {
 	within(t, func(w *world) {

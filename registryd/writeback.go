@@ -109,6 +109,7 @@ type writer struct {
 	blobs     int                       // blob writers at work
 	manifests int                       // manifest writers at work
 	turns     map[manifest.Digest]*turn // of the blobs that are being sent, by whomever
+	pushers   map[manifest.Digest]int   // that have all of a blob and wait for its turn
 	uploads   uploads
 	wake      *time.Timer
 	done      int64
@@ -131,6 +132,7 @@ func newWriter(g *Registry, path string) *writer {
 		abandonAfter: cmp.Or(g.options.UploadExpiry, abandonAfter),
 		jobs:         map[content]*job{},
 		turns:        map[manifest.Digest]*turn{},
+		pushers:      map[manifest.Digest]int{},
 		uploads:      uploads{notes: map[manifest.Digest][]string{}},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
@@ -244,6 +246,9 @@ func (w *writer) start(j *job) bool {
 	if *atWork >= most || w.refusal.scouting(w.blobs+w.manifests) {
 		return false
 	}
+	if w.pushers[j.Digest] > 0 {
+		return false
+	}
 	if other := w.turns[j.Digest]; other != nil {
 		if other.arriving && !j.abandon {
 			other.yield(errYielded)
@@ -251,9 +256,19 @@ func (w *writer) start(j *job) bool {
 		return false
 	}
 	t := newTurn()
+	t.filling = !j.Manifest && !j.abandon
+	yielded, yield := context.WithCancelCause(context.Background())
+	t.yield = yield
 	x := j.write
 	if !w.bg.run(limit, func(ctx context.Context) {
+		defer yield(nil)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(yielded, func() { cancel(errYielded) })()
 		err := w.write(ctx, x)
+		if err != nil && errors.Is(context.Cause(ctx), errYielded) {
+			err = errYielded
+		}
 		w.mu.Lock()
 		*atWork--
 		w.freeTurn(x.Digest, t)
@@ -281,6 +296,9 @@ func (w *writer) finish(j *job, err error) {
 	case err == nil:
 		j.again, j.attempts = false, 0
 		w.succeeded()
+		w.queue = append(w.queue, j)
+	case errors.Is(err, errYielded):
+		j.again = false
 		w.queue = append(w.queue, j)
 	case w.bg.ctx.Err() != nil:
 		// A shutdown: it stays in the file.

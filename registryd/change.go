@@ -8,11 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	"golang.org/x/sync/errgroup"
 
 	"hostlocal/manifest"
 )
@@ -27,17 +25,6 @@ const (
 	// once; more wait for a moment, as questions do. Some 200 a second with a tenth
 	// of a second a call.
 	maxChanges = 64
-
-	// referenceTTL is for how long a layer's link that was seen or written counts
-	// when a manifest that names the layer is pushed: the time that a push takes
-	// between its first blob and its manifest, and the next push of the same base.
-	referenceTTL = 5 * time.Minute
-
-	// referenceLooks bounds the links that one push looks for at once.
-	referenceLooks = 8
-
-	// maxMissing bounds the blobs that an answer says are missing.
-	maxMissing = 16
 )
 
 // A Put is a manifest that somebody pushes.
@@ -53,7 +40,7 @@ type Put struct {
 
 // PutManifest takes a manifest into one of the bucket's own repositories:
 //
-//	read, parse ──> what it names is visible? ──> data, revision link ──> referrer ──> history, tag
+//	read, parse ──> what it names is there? ──> data, revision link ──> referrer ──> history, tag
 //	history, tag ──> it took long, and another host may have deleted it? ──> the link is still there?
 //
 // When it returns without an error the bucket has all of it and this host knows it.
@@ -71,7 +58,7 @@ func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*ma
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
-	if err := g.referencesVisible(ctx, repo, m); err != nil {
+	if err := g.referencesThere(ctx, repo, m); err != nil {
 		return nil, err
 	}
 	name := repo.String()
@@ -197,65 +184,6 @@ func (p *Put) parse(body []byte) (m *manifest.Manifest, err error) {
 			"Content-Type is %.100q, but the manifest is %s: send it as what it is", p.MediaType, m.MediaType))
 	}
 	return m, nil
-}
-
-// referencesVisible returns nil if all that m is made of is visible in repo. The
-// entries of an index may be missing, as may a subject: the specification has it so,
-// for images of which only some platforms are copied.
-func (g *Registry) referencesVisible(ctx context.Context, repo Repository, m *manifest.Manifest) error {
-	var mu sync.Mutex // guards lost
-	var lost []manifest.Digest
-	looks, ctx := errgroup.WithContext(ctx)
-	looks.SetLimit(referenceLooks)
-	seen := map[manifest.Digest]bool{}
-	for _, d := range required(m) {
-		if seen[d.Digest] || g.linkedLately(repo, d.Digest) {
-			continue
-		}
-		seen[d.Digest] = true
-		looks.Go(func() error {
-			err := g.lookAt(ctx, repo, d.Digest, g.ofBlob())
-			if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if lost = append(lost, d.Digest); len(lost) >= maxMissing {
-				return errManyMissing
-			}
-			return nil
-		})
-	}
-	switch err := looks.Wait(); {
-	case err != nil && !errors.Is(err, errManyMissing):
-		return fmt.Errorf("whether %s has the blobs of the manifest: %w", repo, err)
-	case len(lost) > 0:
-		return blobsMissing(repo, lost)
-	}
-	return nil
-}
-
-var errManyMissing = errors.New("too many are missing to go on")
-
-// blobsMissing is the error for a manifest whose blobs are not there.
-func blobsMissing(repo Repository, lost []manifest.Digest) error {
-	type unknown struct {
-		Digest manifest.Digest `json:"digest"`
-	}
-	slices.SortFunc(lost, func(a, b manifest.Digest) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
-	var detail []unknown
-	for _, d := range lost {
-		detail = append(detail, unknown{d})
-	}
-	return errcode.ErrorCodeManifestBlobUnknown.WithMessage(fmt.Sprintf(
-		"the manifest names %s, which %s does not have: push its blobs first", lost[0], repo)).WithDetail(detail)
-}
-
-// linkedLately reports whether the link of a layer was seen in the bucket, or
-// written there, not long ago.
-func (g *Registry) linkedLately(repo Repository, d manifest.Digest) bool {
-	v, ok := g.named.get(repo.String(), d)
-	return ok && v.linked && v.young(referenceTTL)
 }
 
 // keepPushed has this host know a manifest that the bucket has taken: trouble with

@@ -1,7 +1,9 @@
 package registryd
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,4 +42,39 @@ func TestASlowPushThatAnotherHostsDeleteOvertookIsThere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stock registry's collection takes a blob's bytes and leaves its link. No manifest is
+// taken whose blobs the bucket has not got, and what this host has it gets again.
+func TestAManifestWhoseBlobsWereCollectedIsNotTakenWithoutThem(t *testing.T) {
+	two(t, func(a, b *world) {
+		im := a.push("own/app:v1", "one")
+		b.get("own/app:v1")
+		time.Sleep(referenceTTL)
+		a.bucket.data.Lock()
+		for _, d := range []manifest.Digest{im.configDigest(), im.layerDigest()} {
+			delete(a.bucket.blobs, d)
+		}
+		a.bucket.data.Unlock()
+		rec := b.send("PUT", "/v2/own/app/manifests/v2", im.body)
+		b.wantCode(rec, 400, "MANIFEST_BLOB_UNKNOWN")
+		for _, d := range []manifest.Digest{im.configDigest(), im.layerDigest()} {
+			if !strings.Contains(rec.Body.String(), d.String()) {
+				t.Errorf("%s is not named in %s", d, rec.Body)
+			}
+		}
+		for _, body := range [][]byte{im.config, im.layer} {
+			if err := a.cache.Put(manifest.DigestOf(body), bytes.NewReader(body), int64(len(body))); err != nil {
+				t.Fatal(err)
+			}
+			a.wantCode(a.send("HEAD", "/v2/own/app/blobs/"+manifest.DigestOf(body).String(), nil), 200, "") // so it is not sent
+		}
+		stats := a.bucket.count("STAT")
+		a.wantCode(a.send("PUT", "/v2/own/app/manifests/v2", im.body), 201, "")
+		b.pull("own/app:v2", im)
+		a.wantCode(a.send("PUT", "/v2/own/app/manifests/v3", im.body), 201, "")
+		if n := a.bucket.count("STAT") - stats; n != 2 {
+			t.Errorf("%d looks for two blobs", n)
+		}
+	})
 }

@@ -46,6 +46,7 @@ func (w *world) upload(repo string, im image) {
 			w.t.Fatal(err)
 		}
 		w.g.named.saw(repo, d, int64(len(b)), time.Now())
+		w.g.named.stored(repo, d, time.Now())
 	}
 }
 

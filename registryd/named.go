@@ -36,6 +36,9 @@ type naming struct {
 
 	seen   time.Time // when the link was last seen in the bucket, or else when a manifest first named it
 	linked bool      // seen is of the link
+	// stored is when the bytes were last seen in the bucket, or written there, beside the
+	// link of one of its own.
+	stored time.Time
 	// gone says that at seen there was no link. Only a link that was looked for
 	// later brings it back; that a manifest names it does not.
 	gone bool
@@ -95,6 +98,18 @@ func (n *named) saw(repo string, d manifest.Digest, size int64, asked time.Time)
 	}
 	v.seen, v.linked, v.gone = asked, true, false
 	n.known.Add(k, v)
+}
+
+// stored notes that the bucket, asked at the time given, has the bytes of d, whose link
+// was seen in its own repo.
+func (n *named) stored(repo string, d manifest.Digest, asked time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := content{repo, d}
+	if v, ok := n.known.Peek(k); ok && !v.gone && v.stored.Before(asked) {
+		v.stored = asked
+		n.known.Add(k, v)
+	}
 }
 
 // missed notes that the bucket, asked at the time given, has no link of d in its

@@ -114,6 +114,7 @@ func (s *session) publish(d manifest.Digest, linked time.Time) {
 func (g *Registry) pushedBlob(repo Repository, d manifest.Digest, size int64, asked time.Time) {
 	name := repo.String()
 	g.named.saw(name, d, size, asked)
+	g.named.stored(name, d, asked)
 	g.served(name, d)
 	if repo.Why == whyOwnPushed {
 		g.settleOwn(name, true)

@@ -125,35 +125,36 @@ func (g *Registry) stillThere(ctx context.Context, repo Repository, m *manifest.
 // errLargeManifest answers a body that no manifest has.
 var errLargeManifest error = statusError{413, errcode.ErrorCodeSizeInvalid.WithMessage(fmt.Sprintf("a manifest has at most %d bytes here; what is larger belongs into a blob", manifest.MaxSize))}
 
-// smallPush is what a manifest counts for that has less, in bytes: a request costs
-// as much by itself.
-const smallPush = 4 << 10
+const (
+	// smallPush is what a manifest counts for that has less, in bytes: a request costs
+	// as much by itself.
+	smallPush = 4 << 10
 
-// readPush reads the body of a manifest, in room that done gives back.
+	// smallPushes bounds what is held of manifests that are arriving, in bytes, but for
+	// what large ones have beyond manifest.Small: a thousand ordinary ones at once.
+	smallPushes = 4 << 20
+)
+
+// readPush reads the body of a manifest, in room that done gives back. Ordinary ones do
+// not wait for large ones, of which two fill their room, at the pace of their clients.
 func (g *Registry) readPush(ctx context.Context, r io.Reader, size int64) (body []byte, done func(), err error) {
 	if size > manifest.MaxSize {
 		return nil, nil, errLargeManifest
 	}
-	room := &reservation{room: g.pushRoom}
-	// Unlike a source a client cannot be asked again: it waits with its body unread.
-	need := func(n int64) error {
-		err := room.need(max(n, smallPush))
-		if errors.Is(err, errNoRoom) {
-			err = room.wait(ctx)
-		}
-		return err
-	}
+	small, large := &reservation{room: g.smallPushRoom}, &reservation{room: g.pushRoom}
+	done = func() { small.free(); large.free() }
 	first := size
 	if size < 0 {
 		first = manifest.Small
 	}
-	if err = need(min(first, manifest.Small)); err == nil {
+	if err = small.must(ctx, max(min(first, manifest.Small), smallPush)); err == nil {
+		need := func(n int64) error { return large.must(ctx, n-manifest.Small) }
 		body, err = manifest.Read(manifest.WithNeed(ctx, need), r, size)
 	}
 	if err == nil {
-		return body, room.free, nil
+		return body, done, nil
 	}
-	room.free()
+	done()
 	switch {
 	case errors.Is(err, manifest.ErrTooLarge):
 		return nil, nil, errLargeManifest

@@ -653,13 +653,51 @@ func TestAManifestBodyIsBoundedInTimeAndMemory(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, _, err := g.readPush(ctx, strings.NewReader("{}"), 2); err == nil {
+	if _, _, err := g.readPush(ctx, bytes.NewReader(make([]byte, manifest.MaxSize)), manifest.MaxSize); err == nil {
 		t.Error("there is room for more than there is")
+	}
+	_, done3, err := g.readPush(t.Context(), bytes.NewReader(body[:manifest.Small]), manifest.Small)
+	if err != nil {
+		t.Fatalf("an ordinary manifest waits for large ones: %v", err)
 	}
 	done()
 	done2()
-	if !g.pushRoom.try(roomShare) {
+	done3()
+	if !g.pushRoom.try(roomShare) || !g.smallPushRoom.try(smallPushes) {
 		t.Error("the room was not given back")
+	}
+	if _, _, err := g.readPush(ctx, strings.NewReader("{}"), 2); err == nil {
+		t.Error("there is room for more small ones than there is")
+	}
+}
+
+// A lastDeadline is a connection's.
+type lastDeadline struct{ at time.Time }
+
+func (d *lastDeadline) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() {
+		d.at = at
+	}
+	return nil
+}
+
+// Memory is held for the body of a manifest as long as its client is not too slow.
+func TestAManifestThatTricklesIsEnded(t *testing.T) {
+	for pace, want := range map[int]time.Duration{1: pushStall + time.Second, pushPace: 10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &lastDeadline{}
+			b := newPushBody(nil, &counted{})
+			b.deadline = d
+			ended := false
+			for time.Since(b.begun) < want && !ended {
+				b.Read(make([]byte, pace))
+				time.Sleep(time.Second)
+				ended = time.Now().After(d.at)
+			}
+			if ended != (pace == 1) {
+				t.Errorf("with %d bytes a second: ended %v after %v", pace, ended, time.Since(b.begun))
+			}
+		})
 	}
 }
 

@@ -115,9 +115,10 @@ type Registry struct {
 	referring     *flights[content, []manifest.Descriptor]
 	scans         *flights[string, struct{}]
 
-	lists    *semaphore.Weighted // that are made at once
-	diskRoom *room               // for large manifests that are read from this disk
-	pushRoom *room               // for manifests that are pushed, all of them
+	lists         *semaphore.Weighted // that are made at once
+	diskRoom      *room               // for large manifests that are read from this disk
+	pushRoom      *room               // for large manifests that are pushed
+	smallPushRoom *room               // for the first manifest.Small bytes of every one
 
 	staleAnswers atomic.Int64
 }
@@ -180,6 +181,7 @@ func New(o Options) (*Registry, error) {
 	g.diskRoom = newRoom("this disk", large)
 	// Whoever pushes slowly takes nothing from those who pull.
 	g.pushRoom = newRoom("this registry", semaphore.NewWeighted(roomShare))
+	g.smallPushRoom = newRoom("this registry", semaphore.NewWeighted(smallPushes))
 	for name, up := range o.Upstreams {
 		g.origins[name] = newOrigin(name, up, large)
 	}

@@ -85,6 +85,16 @@ func (r *reservation) need(n int64) error {
 	return nil
 }
 
+// must is need, and waits for a client's body: that cannot be asked for again, and stays
+// unread meanwhile.
+func (r *reservation) must(ctx context.Context, n int64) error {
+	err := r.need(n)
+	if errors.Is(err, errNoRoom) {
+		err = r.wait(ctx)
+	}
+	return err
+}
+
 // wait waits for what need has not got.
 func (r *reservation) wait(ctx context.Context) error {
 	r.free()

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// pushStall bounds how long a client may send nothing of a manifest, and pushTime
-	// how long it may take for all of it: 4 MiB at 64 KiB/s, twice. It has memory for
-	// as long.
+	// pushStall bounds how long a client may send nothing of a manifest, and pushPace, in
+	// bytes a second, how slow it may be beside that. It has memory for as long: an
+	// ordinary manifest for 16 s, one of 4 MiB for 79.
 	pushStall = 15 * time.Second
-	pushTime  = 2 * time.Minute
+	pushPace  = 64 << 10
 
 	// maxPushTags bounds the tags of one push: as many as the specification has a
 	// registry take at least. Each costs two calls of the bucket.
@@ -149,11 +149,12 @@ func (p *Put) parseQuery(query string) error {
 type pushBody struct {
 	io.Reader
 	deadline interface{ SetReadDeadline(time.Time) error } // nil: it has none
-	end      time.Time
+	begun    time.Time
+	came     int64 // bytes
 }
 
 func newPushBody(w http.ResponseWriter, body io.Reader) *pushBody {
-	b := &pushBody{Reader: body, end: time.Now().Add(pushTime)}
+	b := &pushBody{Reader: body, begun: time.Now()}
 	b.deadline, _ = w.(interface{ SetReadDeadline(time.Time) error })
 	return b
 }
@@ -162,8 +163,11 @@ func newPushBody(w http.ResponseWriter, body io.Reader) *pushBody {
 // take it for a client that has left.
 func (b *pushBody) Read(p []byte) (int, error) {
 	if b.deadline != nil {
-		b.deadline.SetReadDeadline(minTime(time.Now().Add(pushStall), b.end)) // fails on a dead connection; the read will say so
+		pace := b.begun.Add(pushStall + time.Duration(b.came)*time.Second/pushPace)
+		b.deadline.SetReadDeadline(minTime(time.Now().Add(pushStall), pace)) // fails on a dead connection; the read will say so
 		defer b.deadline.SetReadDeadline(time.Time{})
 	}
-	return b.Reader.Read(p)
+	n, err := b.Reader.Read(p)
+	b.came += int64(n)
+	return n, err
 }

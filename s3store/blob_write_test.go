@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -284,5 +285,38 @@ func TestPartsStayWithinS3sBounds(t *testing.T) {
 	}
 	if !errors.Is(fmt.Errorf("%w", sourceError{io.EOF}), io.EOF) {
 		t.Error("the source's error is lost")
+	}
+}
+
+// A gated source has its first bytes, and the others when its gate is open.
+type gated struct {
+	*bytes.Reader
+	first int64
+	gate  chan struct{}
+}
+
+func (g gated) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > g.first {
+		<-g.gate
+	}
+	return g.Reader.ReadAt(p, off)
+}
+
+func TestAnUploadIsBegunOnlyWhenBytesCome(t *testing.T) {
+	for first, want := range map[int64]int{1000: 0, earnest: 1} {
+		h := overFolder(t)
+		body, d := blob(maxSinglePut + 1)
+		src := gated{bytes.NewReader(body), first, make(chan struct{})}
+		done := make(chan error, 1)
+		go func() { done <- h.PutBlob(t.Context(), d, int64(len(body)), src) }()
+		time.Sleep(100 * time.Millisecond)
+		if n := h.wire.count()["create"]; n != want {
+			t.Errorf("%d uploads were begun with %d bytes there", n, first)
+		}
+		close(src.gate)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		h.wantRead(d, 0, -1, body)
 	}
 }

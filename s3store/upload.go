@@ -24,6 +24,9 @@ const (
 	// between two parts each of them idles for as long as the store takes to answer, and
 	// four that bring 85 MB/s are 290 MB/s.
 	partsAtOnce = 8
+	// earnest is how many bytes of a blob must have come before an upload is begun in the
+	// bucket: a client that announces much and sends nothing makes none there.
+	earnest = 1 << 20
 	// abortLimit bounds the removal of parts. The store's own rule for unfinished
 	// uploads takes what is left.
 	abortLimit = 5 * time.Second
@@ -78,6 +81,9 @@ func (p *partWrite) once(ctx context.Context) error {
 	if ok {
 		p.discard()
 		return nil
+	}
+	if err := landed(p.r, 0, min(earnest, p.size)); err != nil {
+		return err
 	}
 	if err := p.begin(ctx); err != nil {
 		return err

@@ -170,7 +170,7 @@ func TestUploadWithoutRoomKeepsWhatWasThere(t *testing.T) {
 	if !errors.Is(err, ErrNoRoom) || !errors.Is(err, ErrDisk) {
 		t.Fatal(err)
 	}
-	if n < 7*mib || n > 8*mib || u.Size() != n {
+	if most := uploadShare(8 * mib); n < most-mib || n > most || u.Size() != n {
 		t.Errorf("%d bytes had room, the upload has %d", n, u.Size())
 	}
 	h.awaitScan()
@@ -330,6 +330,65 @@ func TestTooManyUploads(t *testing.T) {
 	}
 	h.openUpload(8).Abort()
 	h.newUpload(maxUploads + 1)
+}
+
+// TestUploadsOfFewBytesKeepNobodyOut: who sends a byte to each of a thousand uploads
+// keeps others out for a minute, and what has more bytes stays.
+func TestUploadsOfFewBytesKeepNobodyOut(t *testing.T) {
+	h := newTester(t, Options{})
+	h.awaitScan()
+	for i := range maxUploads {
+		h.leaveUpload(i, make([]byte, pickSize(i)))
+	}
+	h.leftFor(fewRest+time.Second, 6)
+	h.leftFor(2*fewRest, 7)
+	h.leftFor(3*fewRest, 0) // the one of many bytes
+	h.restart()
+	for i := range 2 {
+		h.newUpload(maxUploads + i)
+	}
+	if _, err := h.NewUpload(uploadOf(maxUploads + 2)); !errors.Is(err, ErrTooManyUploads) {
+		t.Errorf("one that is young made room: %v", err)
+	}
+	for _, gone := range []int{6, 7} {
+		if _, err := h.OpenUpload(uploadOf(gone)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("upload %d: %v", gone, err)
+		}
+	}
+	h.openUpload(0).Close()
+}
+
+func pickSize(i int) int {
+	if i == 0 {
+		return fewBytes + 1
+	}
+	return 1
+}
+
+// TestUploadsLeaveRoomForBlobs: what clients leave behind is safe for an hour, and does
+// not take all of the budget for as long.
+func TestUploadsLeaveRoomForBlobs(t *testing.T) {
+	h := newTester(t, Options{Budget: 32 * mib})
+	h.awaitScan()
+	h.leaveUpload(1, make([]byte, 20*mib))
+	u := h.newUpload(2)
+	n, err := u.ReadFrom(plain{bytes.NewReader(make([]byte, 10*mib))})
+	if !errors.Is(err, ErrNoRoom) || n > 4*mib {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	o := newOrigin(6*mib, 8270)
+	got, err := h.pull(o)
+	h.wantRight(o, got, err)
+	h.wantPresent(o)
+	h.await("the fill's end", func() bool { return len(h.Stats().Fills) == 0 })
+	h.leftFor(uploadRest+time.Minute, 1)
+	u.Close()
+	h.restart()
+	h.awaitScan()
+	if n, err := h.openUpload(2).ReadFrom(plain{bytes.NewReader(make([]byte, 10*mib))}); err != nil || n != 10*mib {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	h.wantLedgerRight()
 }
 
 // TestSlowSendersShareLittleMemory counts what a thousand who send nothing hold.

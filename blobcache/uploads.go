@@ -26,7 +26,17 @@ const (
 	// room. A client that broke off is back within minutes, or not at all, and its
 	// bytes cannot be had from anywhere else; a blob that goes instead can.
 	uploadRest = time.Hour
+
+	// fewBytes is an upload that its client sends again in no time, and fewRest how long
+	// one of so few bytes that nobody has open is safe from a new one, when there are as
+	// many as there may be: who goes from one request to the next takes no minute.
+	fewBytes = 64 << 10
+	fewRest  = time.Minute
 )
+
+// uploadShare is what uploads may take of a budget: blobs that are pulled have the rest,
+// also while clients leave large uploads behind that are safe for an hour.
+func uploadShare(budget int64) int64 { return budget / 4 * 3 }
 
 var (
 	// ErrTooManyUploads is wrapped by NewUpload's error when there are as many
@@ -74,9 +84,9 @@ func (c *Cache) uploadPath(name string) string { return filepath.Join(c.dir, upl
 
 // NewUpload begins an upload under a name of the caller's choice, of 16 to 64 of a-z
 // and 0-9: who knows it can go on with it. If there are as many as there may be, the
-// oldest that nobody has open and that is still empty, or was left an hour ago, makes
-// room; if there is none, the error wraps ErrTooManyUploads. That of a name in use
-// wraps fs.ErrExist, or ErrUploadBusy.
+// oldest makes room that nobody has open and that is still empty, has few bytes and got
+// none for a minute, or was left an hour ago; if there is none, the error wraps
+// ErrTooManyUploads. That of a name in use wraps fs.ErrExist, or ErrUploadBusy.
 func (c *Cache) NewUpload(name string) (*Upload, error) {
 	if !uploadName.MatchString(name) {
 		return nil, fmt.Errorf("an upload is named by 16 to 64 of a-z and 0-9, not %.80q: %w", name, fs.ErrInvalid)
@@ -203,13 +213,13 @@ func (s *uploads) enlist(name string) (done bool, err error) {
 func (e *uploadEntry) left(now time.Time) bool { return !e.busy && now.Sub(e.grew) > uploadRest }
 
 // claimOldest makes the upload busy that grew last before all others that were left,
-// or that nobody has open and are empty if these may go too. The entry is nil if there
-// is none.
-func (s *uploads) claimOldest(empty bool, now time.Time) (name string, oldest *uploadEntry) {
+// or that nobody has open and that are empty, or nearly, if these may go too. The entry
+// is nil if there is none.
+func (s *uploads) claimOldest(small bool, now time.Time) (name string, oldest *uploadEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, e := range s.all {
-		may := e.left(now) || empty && !e.busy && e.size == 0
+		may := e.left(now) || small && !e.busy && (e.size == 0 || e.size <= fewBytes && now.Sub(e.grew) > fewRest)
 		if may && (oldest == nil || e.grew.Before(oldest.grew)) {
 			name, oldest = n, e
 		}

@@ -1,6 +1,7 @@
 package blobcache
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,6 +108,23 @@ func (c *Cache) evictUpload() (freed int64, ok bool) {
 	}
 	c.ledger.settle(e.blocks, e.blocks) // the ledger is about to count it as evicted
 	return e.blocks, true
+}
+
+// shareUploads has n more bytes of uploads be within their share of the budget, for which
+// those that were left go. Several at once may pass it by a piece each.
+func (c *Cache) shareUploads(n int64) error {
+	share := uploadShare(c.ledger.budget)
+	for {
+		_, bytes := c.uploads.sums()
+		if bytes+n <= share {
+			return nil
+		}
+		name, e := c.uploads.claimOldest(false, time.Now())
+		if e == nil || !c.removeUpload(name, e) {
+			return fmt.Errorf("%w: uploads have %d of the %d bytes that they may take", ErrNoRoom, bytes, share)
+		}
+		c.ledger.settle(e.blocks, 0)
+	}
 }
 
 // removeUpload removes the file of an upload that the caller has claimed: what the

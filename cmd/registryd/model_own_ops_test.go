@@ -187,8 +187,6 @@ func (x *operation) ownPush() {
 	if !x.ownBlob(repo, config) {
 		return
 	}
-	repo.deletes.RLock() // its subject stays meanwhile, as far as we are concerned
-	defer repo.deletes.RUnlock()
 	var subject *manifest.Descriptor
 	if of, ok := repo.someImage(x); ok && x.r.IntN(3) == 0 {
 		d := descriptor(of.kind, of.digest, int64(len(of.body)))
@@ -202,7 +200,7 @@ func (x *operation) ownPush() {
 	}
 }
 
-// ownPut pushes a manifest; the caller holds the repository's deletes.
+// ownPut pushes a manifest, while another host is asked for the tag all the time.
 func (x *operation) ownPut(repo *ownRepo, m pushedManifest, tag string) bool {
 	own, life := x.world.own, x.node.life()
 	keys := []ownKey{manifestOf(repo.name, m.digest), {repo.name, "tag", tag}}
@@ -211,7 +209,9 @@ func (x *operation) ownPut(repo *ownRepo, m pushedManifest, tag string) bool {
 	}
 	end := own.begin(x.node, m.digest, keys...)
 	x.note = fmt.Sprintf("%s:%s = %s", repo.name, tag, short(m.digest))
+	seen := x.ownWatch(repo, tag)
 	a := x.ownSend("PUT of a tag", "PUT", "/v2/"+repo.name+"/manifests/"+tag, m.body, "Content-Type: "+m.kind)
+	seen()
 	end(a.err == nil && a.status == 201)
 	if a.err == nil && a.status != 201 {
 		a.err = wantedStatus{"PUT of a tag", 201, a.pushAnswer}
@@ -220,17 +220,34 @@ func (x *operation) ownPut(repo *ownRepo, m pushedManifest, tag string) bool {
 		x.ownFailed("PUT of a tag", a.begun, life, a.err)
 		return false
 	}
-	if said, _ := x.world.s3.Get(revisionKey(repo.name, m.digest)); len(said) == 0 {
+	if said, _ := x.world.s3.Get(revisionKey(repo.name, m.digest)); len(said) == 0 && !own.removedSince(manifestOf(repo.name, m.digest), a.begun) {
 		x.world.found("%s: %s was acknowledged, and the bucket does not show it", x, m.digest)
 	}
 	return true
 }
 
+// ownWatch pulls a tag from another host until seen is called: what it stands for is
+// there at any moment.
+func (x *operation) ownWatch(repo *ownRepo, tag string) (seen func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	y := &operation{world: x.world, node: x.world.nodes[x.r.IntN(len(x.world.nodes))], i: x.i, name: "own watch", begun: time.Now(), parent: x}
+	go func() {
+		defer close(done)
+		for x.world.ok() {
+			select {
+			case <-over:
+				return
+			default:
+				y.ownRead(http.MethodGet, "/manifests/"+tag, ownKey{repo.name, "tag", tag}, manifest.Digest{})
+			}
+		}
+	}()
+	return func() { close(over); <-done }
+}
+
 // ownRetag has a tag stand for an image that is there.
 func (x *operation) ownRetag() {
 	repo := x.ownRepo()
-	repo.deletes.RLock()
-	defer repo.deletes.RUnlock()
 	if m, ok := repo.someImage(x); ok {
 		x.ownPut(repo, m, x.ownTag())
 	}
@@ -460,8 +477,6 @@ func (x *operation) ownUntag() {
 // once.
 func (x *operation) ownDelete() {
 	repo := x.ownRepo()
-	repo.deletes.Lock()
-	defer repo.deletes.Unlock()
 	m, ok := repo.someImage(x)
 	if !ok {
 		return
@@ -471,11 +486,9 @@ func (x *operation) ownDelete() {
 	if !m.subject.IsZero() {
 		keys = append(keys, ownKey{repo.name, "referrer", m.subject.String() + " " + m.digest.String()})
 	}
-	// Tags that stand for it go, those that do not stay: of each it is a change that
-	// may be.
-	tags := x.world.own.begin(x.node, manifest.Digest{}, x.world.own.tagsOf(repo.name, m.digest)...)
+	tags := x.world.own.remove(x.node, repo.name, m.digest)
 	done := x.ownChange("DELETE of a manifest", "/v2/"+repo.name+"/manifests/"+m.digest.String(), keys...)
-	tags(false)
+	tags()
 	if done {
 		x.ownRead(http.MethodHead, "/manifests/"+m.digest.String(), manifestOf(repo.name, m.digest), m.digest)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 type ownTruth struct {
 	mu        sync.Mutex // guards what follows
 	registers map[ownKey]*register
+	removals  map[*ownRemoval]bool // that are under way
 	repos     []*ownRepo
 	made      uint64
 }
@@ -44,11 +46,6 @@ func (k ownKey) String() string { return fmt.Sprintf("%s %s of %s", k.kind, k.wh
 type ownRepo struct {
 	name string
 
-	// deletes is held by whoever deletes a manifest, and shared by those who push
-	// one: a bucket cannot keep a tag from being written between the two looks of a
-	// delete.
-	deletes sync.RWMutex
-
 	mu     sync.Mutex // guards what follows
 	blobs  []hubtest.Content
 	gone   []hubtest.Content // that were pushed to be deleted
@@ -66,8 +63,16 @@ type ownWrite struct {
 	node         *node
 }
 
+// An ownRemoval is the delete of a manifest, which takes the tags along that stand for
+// it: of each that is a change that may be.
+type ownRemoval struct {
+	repo string
+	d    manifest.Digest
+	tags *ownWrite
+}
+
 func newOwnTruth() *ownTruth {
-	t := &ownTruth{registers: map[ownKey]*register{}}
+	t := &ownTruth{registers: map[ownKey]*register{}, removals: map[*ownRemoval]bool{}}
 	for i := range ownRepos {
 		t.repos = append(t.repos, &ownRepo{name: fmt.Sprintf("team/own%d", i)})
 	}
@@ -84,7 +89,17 @@ func (t *ownTruth) begin(n *node, value manifest.Digest, keys ...ownKey) (end fu
 			t.registers[k] = &register{}
 		}
 		t.registers[k].writes = append(t.registers[k].writes, w)
+		for m := range t.removals {
+			if k.kind == "tag" && k.repo == m.repo && value == m.d {
+				t.registers[k].writes = append(t.registers[k].writes, m.tags)
+			}
+		}
 	}
+	return t.ender(w)
+}
+
+// ender returns what notes the end of a change.
+func (t *ownTruth) ender(w *ownWrite) func(acked bool) {
 	return func(acked bool) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -93,6 +108,34 @@ func (t *ownTruth) begin(n *node, value manifest.Digest, keys ...ownKey) (end fu
 			w.ended = w.ended.Add(ownLate)
 		}
 	}
+}
+
+// remove notes that a manifest begins to be deleted, with the tags that stand for it now
+// or by the time that end is called.
+func (t *ownTruth) remove(n *node, repo string, d manifest.Digest) (end func()) {
+	tags := t.tagsOf(repo, d)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := &ownRemoval{repo, d, &ownWrite{begun: time.Now(), node: n}}
+	for _, k := range tags {
+		t.registers[k].writes = append(t.registers[k].writes, m.tags)
+	}
+	t.removals[m] = true
+	return func() {
+		t.mu.Lock()
+		delete(t.removals, m)
+		t.mu.Unlock()
+		t.ender(m.tags)(false)
+	}
+}
+
+// removedSince reports whether a delete of k may have come after begun.
+func (t *ownTruth) removedSince(k ownKey, begun time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.registers[k].writes, func(w *ownWrite) bool {
+		return w.value.IsZero() && (w.ended.IsZero() || w.ended.After(begun))
+	})
 }
 
 // may reports whether who asks at node between from and to may find value there (the

@@ -9,8 +9,7 @@ import (
 // pushTurns keep the delete of a manifest apart from the pushes of it, on this host. A
 // push makes it visible and then has a tag stand for it; a delete in between would
 // find no tag yet, and leave one without a manifest. Any number of pushes have their
-// turn at once, or one delete. (Two hosts can do it to each other: the bucket's
-// deletes know no condition.)
+// turn at once, or one delete. (Two hosts agree by looking again: Remover.)
 type pushTurns struct {
 	mu sync.Mutex // guards by and what is in it; no I/O under it
 	by map[content]*pushTurn

@@ -409,6 +409,7 @@ func eachRequestMeets(t *testing.T, name string, fault s3test.Fault) {
 		}
 		r := pushAbout(t, fresh, repo, d, at, false)
 		wantAbout(t, fresh, repo, d, r)
+		fresh.WithoutGrace()
 		if err := fresh.RemoveManifest(ctx, repo, d); err != nil {
 			t.Errorf("%s at %d: %v", name, at, err)
 		}

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,6 +46,7 @@ func TestMain(m *testing.M) {
 	case "init":
 		os.Exit(status(asInit()))
 	default:
+		flag.Set("test.parallel", "6") // those in parallel wait more than they work; -parallel overrides it
 		os.Exit(m.Run())
 	}
 }

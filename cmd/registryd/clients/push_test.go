@@ -55,6 +55,7 @@ func TestClientsPullWhatOthersPush(t *testing.T) {
 			r.hub(f.hub)
 			for i, from := range clients {
 				t.Run(from.name, func(t *testing.T) {
+					t.Parallel() // most of it is waiting: for clients, and for a hub that says nothing
 					// A name that nobody claims, and that is in no client's memory.
 					repo := fmt.Sprintf("team%d/%s", n, from.name)
 					l := makeLocal(t, fmt.Sprintf("hello from %s in round %d", from.name, n),

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"hostlocal/cmd/testdeps/need"
@@ -37,10 +38,31 @@ func pushers(t *testing.T) []pusher {
 	for _, store := range slices.Sorted(maps.Keys(stores)) { // in the same order each time: who pulls from whom depends on it
 		clients = append(clients, dockerPusher(t, "docker-28-"+store, &docker{t: t, root: root, client: "/usr/bin/docker"}, "/usr/sbin/dockerd", stores[store]))
 	}
-	return append(clients,
+	clients = append(clients,
 		podmanPusher(t, "podman-4", "", need.Binary(t, "podman")), podmanPusher(t, "podman-5", root, "/usr/bin/podman"),
 		skopeoPusher(t, "skopeo-1.9", "", need.Binary(t, "skopeo")), skopeoPusher(t, "skopeo-new", root, "/usr/bin/skopeo"),
 		buildahPusher(t), cranePusher(t), regctlPusher(t), orasPusher(t, root), buildkitPusher(t))
+	for i := range clients {
+		clients[i] = oneAtATime(clients[i])
+	}
+	return clients
+}
+
+// oneAtATime is a pusher that does one thing at a time, as its tests may run in
+// parallel and what it removes at the end is in some of them all that it has.
+func oneAtATime(p pusher) pusher {
+	var turn sync.Mutex
+	return pusher{p.name,
+		func(l local, ref string) (string, error) {
+			turn.Lock()
+			defer turn.Unlock()
+			return p.push(l, ref)
+		},
+		func(ref string) (string, error) {
+			turn.Lock()
+			defer turn.Unlock()
+			return p.pull(ref)
+		}}
 }
 
 // steps runs a client several times until one fails, and returns all that was

@@ -28,7 +28,8 @@ const (
 // The stream runs at most a window ahead of its fastest reader. A reader that the
 // window leaves behind, or that wants bytes far ahead of it, goes on with a range
 // of its own; but nobody gets the blob's last byte before the one full pass has
-// matched the digest.
+// matched the digest. Of a blob of which nobody says how long it is there are no
+// ranges: its stream waits for the first reader, and a reader far ahead for the stream.
 type pass struct {
 	c      *Cache
 	digest manifest.Digest
@@ -327,6 +328,9 @@ func (p *pass) put(b []byte) error {
 	for {
 		p.mu.Lock()
 		fastest, any := p.fastest()
+		if !any && p.size < 0 {
+			fastest, any = p.lo, true // whoever is about to read has no other way to the bytes
+		}
 		if !any || p.hi+int64(len(b))-fastest <= int64(len(p.ring)) {
 			break
 		}

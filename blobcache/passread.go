@@ -45,13 +45,16 @@ func (p *pass) read(ctx context.Context, b *Blob, buf []byte, off int64) (int, e
 		if !p.verified && (!p.said || until >= p.size) {
 			until--
 		}
-		if off < p.lo || off > p.hi+int64(len(p.ring)) {
+		if off < p.lo || off > p.hi+int64(len(p.ring)) && p.size >= 0 {
 			delete(p.at, b)
 			p.tell()
 			p.mu.Unlock()
 			return 0, errBehind
 		}
-		p.at[b] = off
+		if stood, ok := p.at[b]; !ok || stood != off {
+			p.at[b] = off
+			p.tell() // the stream may wait for somebody to stand somewhere
+		}
 		if off < until {
 			n := 0
 			for off < until && n < len(buf) {

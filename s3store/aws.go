@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -180,6 +181,28 @@ func (b *awsBucket) UploadPart(ctx context.Context, key, id string, number int, 
 		return err
 	})
 	return etag, err
+}
+
+func (b *awsBucket) CopyPart(ctx context.Context, key, id string, number int, src, ifMatch string, off, n int64) (etag string, err error) {
+	if err := checkRange(src, off, n); err != nil {
+		return "", err
+	}
+	in := &s3.UploadPartCopyInput{Bucket: b.bucket, Key: &key, UploadId: &id, PartNumber: aws.Int32(int32(number)),
+		CopySource: aws.String(copySource(*b.bucket, src)), CopySourceRange: aws.String(rangeHeader(off, n)), CopySourceIfMatch: quoted(ifMatch)}
+	_, err = b.call(ctx, "copy_part", key, ifMatch != "", nil, func(ctx context.Context) error {
+		out, err := b.s3.UploadPartCopy(ctx, in)
+		if err == nil && out.CopyPartResult != nil {
+			etag = plainETag(aws.ToString(out.CopyPartResult.ETag))
+		}
+		return copied(etag, err)
+	})
+	return etag, err
+}
+
+// copySource is an object as a header names it: the SDK leaves its escaping to us, and
+// versitygw reads it as it would a query.
+func copySource(bucket, key string) string {
+	return bucket + "/" + strings.NewReplacer("%2F", "/", "+", "%2B").Replace(url.PathEscape(key))
 }
 
 func (b *awsBucket) CompleteMultipart(ctx context.Context, key, id string, parts []Part, opt CompleteOptions) (etag string, err error) {

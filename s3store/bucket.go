@@ -89,6 +89,13 @@ type Bucket interface {
 	// last have the same size, at least 5 MiB. Sending a number again replaces it.
 	UploadPart(ctx context.Context, key, uploadID string, number int, body io.ReadSeeker, size int64) (etag string, err error)
 
+	// CopyPart sends n bytes from byte off on of the object src as part number: the
+	// store copies them, and they do not come this way. If ifMatch is not empty the
+	// ETag of src must equal it, else ErrPrecondition. The range lies within src,
+	// which is a miss if it is not there, as the upload is. A store that cannot do it
+	// says so with Status 501.
+	CopyPart(ctx context.Context, key, uploadID string, number int, src, ifMatch string, off, n int64) (etag string, err error)
+
 	// CompleteMultipart makes the object out of the parts, in the order of their
 	// numbers. An upload that is not known (any more) is a miss.
 	CompleteMultipart(ctx context.Context, key, uploadID string, parts []Part, opt CompleteOptions) (etag string, err error)

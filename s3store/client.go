@@ -2,6 +2,7 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 )
@@ -81,6 +82,17 @@ func (c *client) get(caller context.Context, key string, off, n int64, ifMatch s
 	}
 	obj.Key, obj.Size, obj.Date, obj.ETag = key, size, x.date(), plainETag(obj.ETag)
 	return &exact{x: x, body: body, left: left}, obj, nil
+}
+
+// errNotCopied is a copy that failed behind an answer that had begun well: what takes
+// long is answered with 200 before it is done, and the body says how it ended.
+var errNotCopied = errors.New("the answer is 200, and no part in it")
+
+func copied(etag string, err error) error {
+	if err == nil && etag == "" {
+		err = errNotCopied
+	}
+	return err
 }
 
 // plainETag takes the quotes off: minio-go has done so, aws-sdk-go-v2 has not.

@@ -37,6 +37,7 @@ func TestBucketContract(t *testing.T) {
 			"one of 20 takes over":               (*tester).raceTakeOver,
 			"parts become an object":             (*tester).multipart,
 			"an aborted upload is gone":          (*tester).abort,
+			"parts are copied":                   (*tester).copyParts,
 			"listing":                            (*tester).list,
 			"delete is idempotent":               (*tester).remove,
 			"a cancelled context is recognised":  (*tester).cancelled,
@@ -356,6 +357,45 @@ func (t *tester) multipart() {
 	_, err = t.b.CompleteMultipart(t.ctx, t.dir+"other", id, parts, s3store.CompleteOptions{IfNoneMatch: true})
 	t.wantErr(err, s3store.ErrPrecondition)
 	t.want("other", []byte("new!"))
+}
+
+func (t *tester) copyParts() {
+	data := pattern(13 << 20)
+	src := t.dir + "a/_b/source"
+	etag := t.mustPut("a/_b/source", data)
+	id, _ := t.upload("blob")
+	copyOf := func(number int, off, n int64) (s3store.Part, error) {
+		tag, err := t.b.CopyPart(t.ctx, t.dir+"blob", id, number, src, etag, off, n)
+		return s3store.Part{Number: number, ETag: tag}, err
+	}
+	first, err := copyOf(1, 1, 6<<20)
+	if e, ok := errors.AsType[*s3store.Error](err); ok && e.Status == 501 {
+		if err := t.b.AbortMultipart(t.ctx, t.dir+"blob", id); err != nil || !strings.Contains(t.Name(), "folder") {
+			t.Errorf("no copies here; %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := copyOf(2, 6<<20, 7<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := t.b.CompleteMultipart(t.ctx, t.dir+"blob", id, []s3store.Part{first, second}, s3store.CompleteOptions{IfNoneMatch: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.want("blob", append(data[1:6<<20+1:6<<20+1], data[6<<20:]...))
+	id, _ = t.upload("other")
+	_, err = t.b.CopyPart(t.ctx, t.dir+"other", id, 1, src, strings.Repeat("0", 32), 0, 6<<20)
+	t.wantErr(err, s3store.ErrPrecondition)
+	_, err = t.b.CopyPart(t.ctx, t.dir+"other", id, 1, t.dir+"nothing", "", 0, 6<<20)
+	t.wantErr(err, fs.ErrNotExist)
+	if err := t.b.AbortMultipart(t.ctx, t.dir+"other", id); err != nil {
+		t.Fatal(err)
+	}
+	_, err = t.b.CopyPart(t.ctx, t.dir+"other", id, 1, src, etag, 0, 6<<20)
+	t.wantErr(err, fs.ErrNotExist)
 }
 
 func (t *tester) abort() {

@@ -182,6 +182,22 @@ func (b *minioBucket) UploadPart(ctx context.Context, key, id string, number int
 	return etag, err
 }
 
+func (b *minioBucket) CopyPart(ctx context.Context, key, id string, number int, src, ifMatch string, off, n int64) (etag string, err error) {
+	if err := checkRange(src, off, n); err != nil {
+		return "", err
+	}
+	header := map[string]string{}
+	if ifMatch != "" {
+		header["X-Amz-Copy-Source-If-Match"] = *quoted(ifMatch)
+	}
+	_, err = b.call(ctx, "copy_part", key, ifMatch != "", nil, func(ctx context.Context) error {
+		part, err := b.core.CopyObjectPart(ctx, b.bucket, src, b.bucket, key, id, number, off, n, header)
+		etag = plainETag(part.ETag)
+		return copied(etag, err)
+	})
+	return etag, err
+}
+
 func (b *minioBucket) CompleteMultipart(ctx context.Context, key, id string, parts []Part, opt CompleteOptions) (etag string, err error) {
 	var done []minio.CompletePart
 	for _, p := range parts {

@@ -59,6 +59,10 @@ func (p prefixed) UploadPart(ctx context.Context, key, id string, number int, bo
 	return p.b.UploadPart(ctx, p.prefix+key, id, number, body, size)
 }
 
+func (p prefixed) CopyPart(ctx context.Context, key, id string, number int, src, ifMatch string, off, n int64) (string, error) {
+	return p.b.CopyPart(ctx, p.prefix+key, id, number, p.prefix+src, ifMatch, off, n)
+}
+
 func (p prefixed) CompleteMultipart(ctx context.Context, key, id string, parts []Part, opt CompleteOptions) (string, error) {
 	return p.b.CompleteMultipart(ctx, p.prefix+key, id, parts, opt)
 }

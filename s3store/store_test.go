@@ -111,6 +111,13 @@ func (w *tap) UploadPart(ctx context.Context, key, id string, number int, body i
 	return w.Bucket.UploadPart(ctx, key, id, number, body, size)
 }
 
+func (w *tap) CopyPart(ctx context.Context, key, id string, number int, src, ifMatch string, off, n int64) (string, error) {
+	if err := w.sends("copy", key); err != nil {
+		return "", err
+	}
+	return w.Bucket.CopyPart(ctx, key, id, number, src, ifMatch, off, n)
+}
+
 func (w *tap) CompleteMultipart(ctx context.Context, key, id string, parts []Part, opt CompleteOptions) (string, error) {
 	if err := w.sends("complete", key); err != nil {
 		return "", err

@@ -94,6 +94,8 @@ func operation(r *http.Request) string {
 		return "get"
 	case http.MethodPut:
 		switch {
+		case upload && r.Header.Get("X-Amz-Copy-Source") != "":
+			return "copy_part"
 		case upload:
 			return "upload_part"
 		case r.Header.Get("X-Amz-Copy-Source") != "":

@@ -42,7 +42,7 @@ func TestEveryOperationPassesAndIsCounted(t *testing.T) {
 					p := before(t, backend, Options{})
 					everyOperation(t, open(t, p, config, client), client+"/a b+c/")
 					c := p.Counts()
-					want := map[string]int{"put": 2, "stat": 2, "get": 3, "list": 1, "delete": 2, "create_multipart": 2, "upload_part": 3, "complete_multipart": 1, "abort_multipart": 1}
+					want := map[string]int{"put": 2, "stat": 2, "get": 3, "list": 1, "delete": 2, "create_multipart": 2, "upload_part": 3, "copy_part": 1, "complete_multipart": 1, "abort_multipart": 1}
 					if got := maps.Clone(c.Requests); !maps.Equal(got, want) {
 						t.Errorf("counted %v, not %v", got, want)
 					}
@@ -117,6 +117,8 @@ func everyOperation(t *testing.T, b s3store.Bucket, dir string) {
 	id, err = b.CreateMultipart(ctx, dir+"z")
 	must(err)
 	_, err = b.UploadPart(ctx, dir+"z", id, 1, bytes.NewReader(data[:100]), 100)
+	must(err)
+	_, err = b.CopyPart(ctx, dir+"z", id, 2, dir+"y", "", 1<<20, 6<<20)
 	must(err)
 	must(b.AbortMultipart(ctx, dir+"z", id))
 	must(b.Delete(ctx, dir+"x"))

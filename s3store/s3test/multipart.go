@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -48,6 +49,43 @@ func (s *Server) part(r *http.Request, body []byte, q Quirks) *reply {
 		rand.Read(sum[:])
 	}
 	return s.keepPart(r, number, part{whole(body), hex.EncodeToString(sum[:])})
+}
+
+// copyPart makes a part of another object's bytes.
+func (s *Server) copyPart(r *http.Request, q Quirks) *reply {
+	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
+	path, err2 := url.PathUnescape(r.Header.Get("X-Amz-Copy-Source"))
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if err != nil || number < 1 || number > 10_000 || err2 != nil || bucket != Bucket {
+		return refuse(http.StatusBadRequest, "InvalidArgument")
+	}
+	var o *object
+	s.locked(func() { o = s.objects[key] })
+	if o == nil {
+		return refuse(http.StatusNotFound, "NoSuchKey")
+	}
+	if want := r.Header.Get("X-Amz-Copy-Source-If-Match"); want != "" && strings.Trim(want, `"`) != o.etag {
+		return refuse(http.StatusPreconditionFailed, "PreconditionFailed")
+	}
+	first, last, ok := parseRange(r.Header.Get("X-Amz-Copy-Source-Range"), o.size)
+	if _, end, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source-Range"), "-"); !ok || end != strconv.FormatInt(last, 10) {
+		return refuse(http.StatusBadRequest, "InvalidArgument")
+	}
+	c := o.slice(first, last-first+1)
+	var sum [16]byte
+	if q.OpaqueETags || c.isZeros() {
+		rand.Read(sum[:])
+	} else {
+		sum = md5.Sum(c.block)
+	}
+	tag := hex.EncodeToString(sum[:])
+	if rep := s.keepPart(r, number, part{c, tag}); rep.status != http.StatusOK {
+		return rep
+	}
+	return document(struct {
+		XMLName xml.Name `xml:"CopyPartResult"`
+		ETag    string
+	}{ETag: `"` + tag + `"`})
 }
 
 func (s *Server) keepPart(r *http.Request, number int, c part) *reply {

@@ -155,6 +155,9 @@ func (s *Server) get(key string, r *http.Request, q Quirks) *reply {
 
 // slice is the range of a content, which starts somewhere in its block.
 func (c content) slice(off, n int64) content {
+	if c.isZeros() {
+		return content{zeros, n}
+	}
 	i := off % int64(len(c.block))
 	if i+n <= int64(len(c.block)) {
 		return content{c.block[i : i+n], n}

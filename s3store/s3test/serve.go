@@ -25,6 +25,8 @@ func Op(r *http.Request) string {
 		return "create_multipart"
 	case r.Method == http.MethodPost && q.Has("uploadId"):
 		return "complete_multipart"
+	case r.Method == http.MethodPut && q.Has("uploadId") && r.Header.Get("X-Amz-Copy-Source") != "":
+		return "copy_part"
 	case r.Method == http.MethodPut && q.Has("uploadId"):
 		return "upload_part"
 	case r.Method == http.MethodDelete && q.Has("uploadId"):
@@ -150,6 +152,10 @@ func (s *Server) work(op string, r *http.Request, q Quirks, model Model, f *Faul
 		return s.create(key)
 	case op == "abort_multipart":
 		return s.abort(r)
+	case op == "copy_part" && q.NoCopy:
+		return refuse(http.StatusNotImplemented, "NotImplemented")
+	case op == "copy_part":
+		return s.copyPart(r, q)
 	case op == "complete_multipart":
 		return s.complete(key, r, q)
 	}

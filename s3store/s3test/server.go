@@ -66,6 +66,7 @@ type Quirks struct {
 	IgnoreRange        bool  // a range is answered with 200 and everything
 	OpaqueETags        bool  // a part's ETag says nothing of its bytes (encryption with KMS)
 	NoMultipart        bool  // 501 for uploads in parts
+	NoCopy             bool  // 501 for copies
 	CompleteErrorIn200 bool  // Complete answers 200 and an InternalError in its body, as S3 may
 }
 
@@ -128,7 +129,7 @@ func (s *Server) SetClock(ahead time.Duration) { s.locked(func() { s.skew = ahea
 
 // Count returns how many requests of the operation came, faulty ones included:
 // "stat", "get", "put", "delete", "list", "create_multipart", "upload_part",
-// "complete_multipart", "abort_multipart"; "" means all.
+// "copy_part", "complete_multipart", "abort_multipart"; "" means all.
 func (s *Server) Count(op string) (n int) {
 	s.locked(func() {
 		for o, c := range s.counts {

@@ -98,6 +98,7 @@ type Registry struct {
 	decisions *lru.Cache[string, decision]
 	owed      *owed
 	open      *openUploads
+	staged    *stages
 	changing  *pushTurns
 	owners    *lru.Cache[manifest.Digest, string] // a repository of the bucket's own that has the blob
 	scanned   *lru.Cache[string, struct{}]        // repositories whose tags were scanned
@@ -160,6 +161,7 @@ func New(o Options) (*Registry, error) {
 		decisions:     newLRU[string, decision](maxDecisions),
 		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
 		open:          newOpenUploads(),
+		staged:        newStages(),
 		changing:      newPushTurns(),
 		owners:        newLRU[manifest.Digest, string](maxNamed),
 		spool:         cacheSpool{o.Cache},

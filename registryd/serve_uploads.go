@@ -122,7 +122,7 @@ func (u *uploading) add() error {
 	defer s.close()
 	b, err := newReceived(u.w, u.r, s.size(), u.h.stall)
 	if err == nil {
-		err = s.receive(b)
+		err = s.receive(b, s.staging(b))
 	}
 	if err != nil {
 		u.stands(s.size())

@@ -3,6 +3,7 @@ package registryd
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 
 	"hostlocal/blobcache"
@@ -31,6 +32,8 @@ type spooled interface {
 	ReadFrom(r io.Reader) (int64, error)
 	// ReadAtContext waits for bytes that are still to come.
 	ReadAtContext(ctx context.Context, p []byte, off int64) (int, error)
+	// Reopen is another file of its bytes, which outlives it.
+	Reopen() (*os.File, error)
 	Digest(a manifest.Algorithm) (manifest.Digest, error)
 	Commit(d manifest.Digest) error
 	Abort()

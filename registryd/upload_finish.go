@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -17,10 +18,10 @@ import (
 // image may take an hour before it.
 const pushedTTL = time.Hour
 
-// receive appends a body to the upload.
-func (s *session) receive(b *received) error {
+// receive appends a body to the upload, as r reads it.
+func (s *session) receive(b *received, r io.Reader) error {
 	defer b.done()
-	_, err := s.spool.ReadFrom(b)
+	_, err := s.spool.ReadFrom(r)
 	if errors.Is(err, errTooLarge) {
 		s.cancel() // nobody can finish it
 	}
@@ -32,15 +33,18 @@ func (s *session) receive(b *received) error {
 //	body ──> spool ──> digest matched ──> bucket ──> link there ──> blob and link here
 //
 // Where the digest is known before the bytes are, they go to the bucket while they
-// arrive. When finish returns nil the bucket has all of it. When the bucket does not
+// arrive; where it is not, those of a large blob do under another key (stage.go). When finish returns nil the bucket has all of it. When the bucket does not
 // take it now, or the body breaks off, the upload stays; when it does not have the
 // digest it is gone.
 func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) error {
 	var x *transit
-	if b.length > 0 && d.Algorithm() == manifest.SHA256 {
+	var r io.Reader = b
+	if b.length > 0 && d.Algorithm() == manifest.SHA256 && s.stage == nil {
 		x = s.sendArriving(ctx, d, s.size()+b.length)
+	} else {
+		r = s.staging(b)
 	}
-	err := s.receive(b)
+	err := s.receive(b, r)
 	if err == nil {
 		err = s.check(d)
 	}
@@ -56,7 +60,7 @@ func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) er
 	case err != nil:
 		return err
 	case unsent != nil:
-		unsent = s.g.writer.push(ctx, d, s.size(), s.landed, false)
+		unsent = s.send(ctx, d)
 	}
 	asked := time.Now()
 	if unsent == nil {

@@ -55,6 +55,7 @@ type session struct {
 	repo  Repository
 	id    string
 	spool spooled
+	stage *stage // nil: nothing of it is sent before its digest is known
 	free  func()
 	ended bool // committed or aborted
 }
@@ -66,6 +67,7 @@ func (s *session) size() int64 { return s.spool.Size() }
 func (s *session) cancel() {
 	if !s.ended {
 		s.ended = true
+		s.dropStage()
 		s.spool.Abort()
 	}
 }
@@ -125,7 +127,7 @@ func (g *Registry) session(repo Repository, id, name string, u *openUpload, sp s
 	g.open.mu.Lock()
 	u.spool = sp
 	g.open.mu.Unlock()
-	return &session{g: g, repo: repo, id: id, spool: sp, free: func() { g.open.free(name, u) }}
+	return &session{g: g, repo: repo, id: id, spool: sp, stage: g.staged.get(name), free: func() { g.open.free(name, u) }}
 }
 
 // uploadSize is how far an upload has come. One that somebody keeps sending to is

@@ -3,6 +3,7 @@ package s3store
 import (
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"hostlocal/manifest"
@@ -20,6 +21,7 @@ import (
 //	    _manifests/tags/<tag>/index/<alg>/<hex>/link              what it ever meant
 //	    _referrers/<alg>/<hex>/<alg>/<hex>/descriptor             ours: the second is about the first
 //	    _referrers/examined                                       ours: how far that is complete
+//	    _uploads/<id>/data                                        a push on its way, and for as long as that takes
 //
 // A link's content is a digest, without a newline. The only mutable object is
 // current/link. A stock registry has no referrers, and walks past ours. All else that
@@ -78,6 +80,23 @@ func referrersRoot(repo string, subject manifest.Digest) (string, error) {
 
 func referrerKey(repo string, subject, referrer manifest.Digest) (string, error) {
 	return repoKey(repo, "_referrers/"+digestPath(subject)+"/"+digestPath(referrer)+"/descriptor")
+}
+
+// stageKey is where an upload lies until its digest is known: where a stock registry has
+// its own, so that nobody takes it for content.
+func stageKey(repo, id string) (string, error) {
+	if !uploadID.MatchString(id) {
+		return "", fmt.Errorf("%.80q cannot be an upload: %w", id, fs.ErrInvalid)
+	}
+	return repoKey(repo, "_uploads/"+id+"/data")
+}
+
+var uploadID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func isStageKey(key string) bool {
+	repo, rest, _ := strings.Cut(strings.TrimPrefix(key, reposRoot), "/_uploads/")
+	want, err := stageKey(repo, strings.TrimSuffix(rest, "/data"))
+	return err == nil && key == want
 }
 
 func examinedKey(repo string) (string, error) { return repoKey(repo, "_referrers/examined") }

@@ -38,6 +38,9 @@ type Options struct {
 	// Own says of a first component that looks like a host, with a dot or a port,
 	// that what lies below may be the bucket's own all the same. Nil is: never.
 	Own func(host string) bool
+	// StageFrom replaces how many bytes of a blob land before it is staged, and the size of
+	// the parts that it is staged in. 0 is two parts of 16 MiB.
+	StageFrom int64
 	// Log gets a line when the bucket's state changes, and none a call. Nil is
 	// silence.
 	Log *slog.Logger
@@ -61,6 +64,8 @@ type Store struct {
 	writes *semaphore.Weighted // bodies being sent
 	first  answerTimes         // times to the first byte
 	rights rights              // what the bucket lets us do
+
+	staging staging // whether it takes blobs before their digests
 
 	referrers *referrers // what is known of them
 	tagTurns  tagTurns

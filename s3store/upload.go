@@ -118,8 +118,7 @@ func (p *partWrite) begin(ctx context.Context) error {
 
 // parts is how many the blob has.
 func (p *partWrite) parts() int {
-	n := partSize(p.size)
-	return int((p.size + n - 1) / n)
+	return int((p.size + p.up.partSize - 1) / p.up.partSize)
 }
 
 // sendParts sends the parts that are missing, as they land. The first failure ends
@@ -178,7 +177,7 @@ func (p *partWrite) complete(ctx context.Context) error {
 	}
 	var err error
 	for range maxContests {
-		ok, wrong, lookErr := p.there(ctx)
+		ok, wrong, lookErr := p.look(ctx)
 		if lookErr != nil {
 			return lookErr
 		}

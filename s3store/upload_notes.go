@@ -55,9 +55,15 @@ func readNotes(notes []string, size int64) (u upload) {
 // fits reports whether the upload is one of this blob.
 func (p *partWrite) fits() bool { return p.up.partSize == partSize(p.size) }
 
-// AbandonBlob removes what a ResumeBlob that nobody is going to call again left in
-// the bucket, by its notes. What is not there any more is success.
+// AbandonBlob removes what a ResumeBlob that nobody is going to call again, or a
+// StageBlob, left in the bucket, by its notes. What is not there any more is success.
 func (s *Store) AbandonBlob(ctx context.Context, d manifest.Digest, notes []string) error {
+	if st := readStaged(notes); st.key != "" {
+		if err := s.removeStaged(ctx, st); err != nil {
+			return fmt.Errorf("removing a staged upload: %w", err)
+		}
+		return nil
+	}
 	up := readNotes(notes, 0)
 	if up.id == "" {
 		return nil

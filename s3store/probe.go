@@ -110,7 +110,9 @@ func (s *Store) probe(ctx context.Context) error {
 	if back {
 		s.log.Info("the bucket may be written by this host")
 	}
-	defer s.bounded(ctx, func(ctx context.Context) error { return s.bucket.Delete(ctx, key) })
+	defer func() {
+		s.staging.tried(s.bounded(ctx, func(ctx context.Context) error { return s.bucket.Delete(ctx, key) }))
+	}()
 	put, err := s.probePut(ctx, base+"-b")
 	if err != nil {
 		return err
@@ -220,6 +222,10 @@ func (s *Store) probeComplete(ctx context.Context, key string) (Verdict, error) 
 		return err
 	})
 	if err == nil {
+		s.staging.tried(s.bounded(ctx, func(ctx context.Context) error {
+			_, err := s.bucket.CopyPart(ctx, key, id, 2, key, "", 0, int64(len(body)))
+			return err
+		}))
 		err = s.bounded(ctx, func(ctx context.Context) error {
 			_, err := s.bucket.CompleteMultipart(ctx, key, id, []Part{{Number: 1, ETag: tag}}, CompleteOptions{IfNoneMatch: true})
 			return err

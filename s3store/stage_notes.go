@@ -74,14 +74,24 @@ const (
 
 // staging is whether the bucket takes stages.
 type staging struct {
-	mu    sync.Mutex // guards until
-	until time.Time  // before it there are none
+	mu     sync.Mutex // guards the rest
+	until  time.Time  // before it there are none
+	unable bool       // there are none: the probe was told that there are no copies, or no deletes
+}
+
+// tried notes what the probe was answered to a copy, or to a delete.
+func (g *staging) tried(err error) {
+	if notImplemented(err) || errors.Is(err, fs.ErrPermission) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.unable = true
+	}
 }
 
 func (g *staging) allowed(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !now.Before(g.until)
+	return !g.unable && !now.Before(g.until)
 }
 
 // failed remembers why a stage failed. That its bytes did not come says nothing.

@@ -22,6 +22,9 @@ const pushedTTL = time.Hour
 func (s *session) receive(b *received, r io.Reader) error {
 	defer b.done()
 	_, err := s.spool.ReadFrom(r)
+	if s.stage != nil {
+		s.stage.grow(s.size())
+	}
 	if errors.Is(err, errTooLarge) {
 		s.cancel() // nobody can finish it
 	}
@@ -39,9 +42,10 @@ func (s *session) receive(b *received, r io.Reader) error {
 func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) error {
 	var x *transit
 	var r io.Reader = b
-	if b.length > 0 && d.Algorithm() == manifest.SHA256 && s.stage == nil {
+	switch {
+	case b.length > 0 && d.Algorithm() == manifest.SHA256 && s.stage == nil:
 		x = s.sendArriving(ctx, d, s.size()+b.length)
-	} else {
+	case b.length != 0:
 		r = s.staging(b)
 	}
 	err := s.receive(b, r)

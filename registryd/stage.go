@@ -264,6 +264,9 @@ func (w *writer) stage(ctx context.Context, key manifest.Digest, send func(conte
 			return err
 		}
 	}
+	w.mu.Lock()
+	w.uploads.staged[key] = true
+	w.mu.Unlock()
 	return send(ctx, func(note string) { w.note(key, note) })
 }
 
@@ -272,6 +275,9 @@ func (w *writer) endStage(key manifest.Digest, t *turn) {
 	w.mu.Lock()
 	w.freeTurn(key, t)
 	w.abandon(key)
+	if len(w.uploads.notes[key]) == 0 {
+		delete(w.uploads.staged, key) // it did not come to a note
+	}
 	if j := w.jobs[content{"", key}]; j != nil {
 		j.due = time.Time{}
 	}

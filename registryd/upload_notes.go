@@ -36,6 +36,8 @@ type ResumingStore interface {
 type uploads struct {
 	notes map[manifest.Digest][]string
 	count int // of all notes
+
+	staged map[manifest.Digest]bool // those of this process that are stages'
 }
 
 // set replaces the notes of d.
@@ -43,6 +45,7 @@ func (u *uploads) set(d manifest.Digest, notes []string) {
 	u.count += len(notes) - len(u.notes[d])
 	if u.notes[d] = notes; len(notes) == 0 {
 		delete(u.notes, d)
+		delete(u.staged, d)
 	}
 }
 
@@ -104,18 +107,22 @@ func (w *writer) owes(d manifest.Digest) bool {
 }
 
 // removeUpload removes what nobody goes on with. A bucket that refuses to has a rule
-// of its own for it, or somebody who pays.
+// of its own for it, or somebody who pays; but rules are about unfinished uploads, so for
+// a stage, which may have become an object, the next process tries once more.
 func (w *writer) removeUpload(ctx context.Context, d manifest.Digest) error {
 	w.mu.Lock()
 	notes := w.uploads.notes[d]
-	owed := w.owes(d)
+	owed, staged := w.owes(d), w.uploads.staged[d]
 	w.mu.Unlock()
 	if owed {
 		return nil // it goes on when its turn comes
 	}
 	s, ok := w.store.(ResumingStore)
 	if ok && len(notes) > 0 {
-		if err := s.AbandonBlob(ctx, d, notes); err != nil && !errors.Is(err, fs.ErrPermission) {
+		switch err := s.AbandonBlob(ctx, d, notes); {
+		case errors.Is(err, fs.ErrPermission) && staged:
+			return nil
+		case err != nil && !errors.Is(err, fs.ErrPermission):
 			return err
 		}
 	}

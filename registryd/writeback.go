@@ -133,7 +133,7 @@ func newWriter(g *Registry, path string) *writer {
 		jobs:         map[content]*job{},
 		turns:        map[manifest.Digest]*turn{},
 		pushers:      map[manifest.Digest]int{},
-		uploads:      uploads{notes: map[manifest.Digest][]string{}},
+		uploads:      uploads{notes: map[manifest.Digest][]string{}, staged: map[manifest.Digest]bool{}},
 	}
 	w.wake = time.AfterFunc(retryMost, func() {
 		w.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -193,7 +194,7 @@ func (s *pushStorm) wantNothingLeft() {
 		// Not Uploads: one that was begun for a daemon that was killed before it heard
 		// of it has no parts, and nobody knows it.
 		s.await("the bucket to be rid of parts", func() bool { return b.LooseParts("docker/") == 0 })
-		s.Logf("%d empty uploads are left to the bucket's own rule", b.Uploads())
+		s.Logf("%d empty uploads are left to the bucket's own rule; %d parts were copied", b.Uploads(), b.Count("copy_part"))
 	} else {
 		s.await("the folder to be rid of parts", func() bool {
 			left := 0
@@ -207,6 +208,9 @@ func (s *pushStorm) wantNothingLeft() {
 			return left == 0
 		})
 	}
+	s.await("the bucket to be rid of stages", func() bool {
+		return !slices.ContainsFunc(s.bucket.keys(), func(key string) bool { return strings.Contains(key, "/_uploads/") })
+	})
 	if err := s.audit.audit(); err != nil {
 		s.found("%w", err)
 	} else if err := s.ledger.missing(s.audit); err != nil {

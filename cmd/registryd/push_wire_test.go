@@ -204,7 +204,7 @@ var pushFaults = []struct {
 }
 
 // writeOps are what a push asks of a bucket; "" is all of it.
-var writeOps = []string{"", "put", "upload_part", "create_multipart", "complete_multipart", "stat", "get", "delete", "list"}
+var writeOps = []string{"", "put", "upload_part", "copy_part", "create_multipart", "complete_multipart", "stat", "get", "delete", "list"}
 
 // The bucket fails in every way while five clients push to it; in the pauses it is
 // well.

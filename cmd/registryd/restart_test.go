@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ func (h *host) launch() *program {
 	binary, err := exec.LookPath("registryd") // testscript has put it there
 	check(h, err)
 	p := &program{cmd: exec.Command(binary, "serve", "--config", h.cfg), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), stageEarly+"=1")
 	stderr, err := p.cmd.StderrPipe()
 	check(h, err)
 	check(h, p.cmd.Start())

@@ -17,14 +17,24 @@ import (
 	"hostlocal/registryd/upstream/hubtest"
 )
 
+// stageEarly is a variable of the environment that has a daemon of its own process stage
+// what the daemons within this one do.
+const stageEarly = "TEST_STAGE_EARLY"
+
 func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "8") // those of stalls and outages wait more than they work; -parallel overrides it
+	stageFrom = 5 << 20            // S3's least part
 	testscript.Main(m, map[string]func(){
-		"registryd": main,
-		"pull":      pullMain,
-		"bare":      bareMain,
-		"floor":     floorMain,
-		"mortal":    mortalMain,
+		"registryd": func() {
+			if os.Getenv(stageEarly) == "" {
+				stageFrom = 0 // as everybody has it
+			}
+			main()
+		},
+		"pull":   pullMain,
+		"bare":   bareMain,
+		"floor":  floorMain,
+		"mortal": mortalMain,
 	})
 }
 

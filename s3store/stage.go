@@ -35,13 +35,14 @@ var (
 
 // StageFrom returns how many bytes of a blob should have landed before StageBlob is
 // called, and whether it should be at all: a bucket that did not take to it is spared
-// for a while.
+// for a while, and one that copies slowly is given only what is larger than what it was
+// not worth for.
 func (s *Store) StageFrom() (bytes int64, ok bool) {
-	bytes = stageFrom
+	bytes, ok = s.staging.from(time.Now())
 	if s.opt.StageFrom > 0 {
 		bytes = s.opt.StageFrom
 	}
-	return bytes, s.rights.writable() == nil && s.staging.allowed(time.Now())
+	return bytes, ok && s.rights.writable() == nil
 }
 
 // StageBlob is PutBlob for a blob that is sent before its digest is known, which S3 wants
@@ -85,6 +86,8 @@ type stage struct {
 	note func(string)
 	id   string
 
+	begun, decided, sent time.Time // when the upload was, the digest was, and all parts were
+
 	mu   sync.Mutex     // guards tags
 	tags map[int]string // ETags of the parts that are there, by number
 }
@@ -117,6 +120,7 @@ func (st *stage) run(outer context.Context, arriving func(context.Context, int64
 			off += n
 		}
 		if !d.IsZero() {
+			st.decided = time.Now()
 			return st.finish(ctx, d, size, parts)
 		}
 	}
@@ -131,6 +135,7 @@ func (st *stage) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	st.begun = time.Now()
 	return st.tell(staged{key: st.key, id: st.id}.begun())
 }
 
@@ -172,6 +177,7 @@ func (st *stage) finish(ctx context.Context, d manifest.Digest, size int64, part
 		if err := parts.Wait(); err != nil {
 			return err
 		}
+		st.sent = time.Now()
 		etag, err = st.complete(within, size)
 		return err
 	})
@@ -198,6 +204,7 @@ func (st *stage) finish(ctx context.Context, d manifest.Digest, size int64, part
 	if err := p.complete(ctx); err != nil {
 		return err
 	}
+	st.s.staging.took(size, st.decided.Sub(st.begun), time.Since(st.sent), time.Now())
 	st.s.trust(d)
 	st.s.setAlias(d, d)
 	return st.tell(staged{copyKey: p.key}.copied())

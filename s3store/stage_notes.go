@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -62,51 +61,4 @@ func (s *Store) removeStaged(ctx context.Context, st staged) error {
 		s.log.Warn("the bucket does not let this host remove what a push left under _uploads; large pushes are sent in another way from here on", "key", st.key, "err", err)
 	}
 	return errors.Join(append(errs, err)...)
-}
-
-const (
-	// stagingRefused is for how long a bucket is spared stages that said that it does not
-	// know copies, or that this host may not write there: somebody has to change that.
-	stagingRefused = time.Hour
-	// stagingFailed is the same after any other failure.
-	stagingFailed = time.Minute
-)
-
-// staging is whether the bucket takes stages.
-type staging struct {
-	mu     sync.Mutex // guards the rest
-	until  time.Time  // before it there are none
-	unable bool       // there are none: the probe was told that there are no copies, or no deletes
-}
-
-// tried notes what the probe was answered to a copy, or to a delete.
-func (g *staging) tried(err error) {
-	if notImplemented(err) || errors.Is(err, fs.ErrPermission) {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.unable = true
-	}
-}
-
-func (g *staging) allowed(now time.Time) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return !g.unable && !now.Before(g.until)
-}
-
-// failed remembers why a stage failed. That its bytes did not come says nothing.
-func (g *staging) failed(err error, now time.Time) {
-	var ofSource sourceError
-	if errors.As(err, &ofSource) || errors.Is(err, errTooLong) {
-		return
-	}
-	rest := stagingFailed
-	if errors.Is(err, fs.ErrPermission) || notImplemented(err) {
-		rest = stagingRefused
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if until := now.Add(rest); until.After(g.until) {
-		g.until = until
-	}
 }

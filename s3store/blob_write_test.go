@@ -278,7 +278,7 @@ func (u unconditional) CompleteMultipart(ctx context.Context, key, id string, pa
 
 func TestPartsStayWithinS3sBounds(t *testing.T) {
 	for _, size := range []int64{maxSinglePut + 1, 1 << 30, 160_000 << 20, 5 << 40} {
-		p := &partWrite{blobWrite: &blobWrite{size: size}}
+		p := &partWrite{blobWrite: &blobWrite{size: size}, up: upload{partSize: partSize(size)}}
 		if n := p.parts(); n < 1 || n > maxParts || partSize(size)%(1<<20) != 0 || partSize(size) > 5<<30 {
 			t.Errorf("%d bytes: %d parts of %d", size, n, partSize(size))
 		}

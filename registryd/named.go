@@ -27,6 +27,9 @@ type content struct {
 type named struct {
 	mu    sync.Mutex // orders changes, each of which depends on what is there
 	known *lru.Cache[content, naming]
+	// sparse says that in the bucket's own repositories a manifest proves nothing of what
+	// it is made of: it may have been pushed without it.
+	sparse bool
 }
 
 // A naming is what is known of a digest in a repository. In one of the bucket's own
@@ -34,7 +37,7 @@ type named struct {
 type naming struct {
 	size int64 // bytes, -1 if nobody said
 
-	seen   time.Time // when the link was last seen in the bucket, or else when a manifest first named it
+	seen   time.Time // when the link was last seen in the bucket, or else when a manifest first proved it; zero: never
 	linked bool      // seen is of the link
 	// stored is when the bytes were last seen in the bucket, or written there, beside the
 	// link of one of its own.
@@ -44,10 +47,14 @@ type naming struct {
 	gone bool
 }
 
-// young reports whether the link was seen within ttl, or need not be: ttl < 0.
-func (n naming) young(ttl time.Duration) bool { return ttl < 0 || time.Since(n.seen) < ttl }
+// young reports whether the link was seen within ttl, or ever: ttl < 0.
+func (n naming) young(ttl time.Duration) bool {
+	return !n.seen.IsZero() && (ttl < 0 || time.Since(n.seen) < ttl)
+}
 
-func newNamed() *named { return &named{known: newLRU[content, naming](maxNamed)} }
+func newNamed(sparse bool) *named {
+	return &named{known: newLRU[content, naming](maxNamed), sparse: sparse}
+}
 
 // get returns what is known of d, and whether repo is known to name it at all.
 func (n *named) get(repo string, d manifest.Digest) (naming, bool) {
@@ -65,15 +72,18 @@ func (n *named) size(repo string, d manifest.Digest) (size int64, ok bool) {
 	return v.size, ok
 }
 
-// add notes that repo names d; size -1 keeps one that is known.
-func (n *named) add(repo string, d manifest.Digest, size int64) {
+// add notes that repo has d; size -1 keeps one that is known.
+func (n *named) add(repo string, d manifest.Digest, size int64) { n.note(repo, d, size, time.Now()) }
+
+// note is add of what was seen at the time given, zero if it was only named.
+func (n *named) note(repo string, d manifest.Digest, size int64, seen time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := content{repo, d}
 	v, ok := n.known.Get(k)
 	switch {
 	case !ok:
-		v = naming{size: size, seen: time.Now()}
+		v = naming{size: size, seen: seen}
 	case size < 0 || v.size == size:
 		return
 	}
@@ -145,8 +155,12 @@ func (n *named) excuse(repo string, d manifest.Digest) {
 func (n *named) addManifest(repo Repository, m *manifest.Manifest) {
 	name := repo.String()
 	if repo.Name.IsOwn() {
+		var seen time.Time
+		if !n.sparse {
+			seen = time.Now()
+		}
 		for _, d := range required(m) {
-			n.add(name, d.Digest, d.Size)
+			n.note(name, d.Digest, d.Size, seen)
 		}
 	} else {
 		for _, d := range children(m) {

@@ -1,13 +1,13 @@
 package registryd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +16,22 @@ import (
 
 	"hostlocal/blobcache"
 	"hostlocal/manifest"
+)
+
+// References says what of that which a pushed manifest names has to be in its
+// repository already. A subject may always be missing, and so may foreign layers.
+type References uint8
+
+const (
+	// ReferencesImages has an image come after its config and its layers. The entries
+	// of an index may be missing: the specification has it so, for images of which only
+	// some platforms are copied.
+	ReferencesImages References = iota
+	// ReferencesAll has an index come after its entries, too.
+	ReferencesAll
+	// ReferencesNone takes a manifest whatever it names. Then none of the bucket's own
+	// proves that its layers may be had: each is looked for by its link.
+	ReferencesNone
 )
 
 const (
@@ -28,32 +44,46 @@ const (
 	// referenceLooks bounds the links that one push looks for at once.
 	referenceLooks = 8
 
-	// maxMissing bounds the blobs that an answer says are missing.
+	// maxMissing bounds the digests that an answer says are missing.
 	maxMissing = 16
 )
 
-// referencesThere returns nil if all that m is made of is visible in repo, and in the
-// bucket. The entries of an index may be missing, as may a subject: the specification
-// has it so, for images of which only some platforms are copied.
+// needed returns the descriptors of what has to be there before m.
+func (r References) needed(m *manifest.Manifest) []manifest.Descriptor {
+	switch r {
+	case ReferencesNone:
+		return nil
+	case ReferencesAll:
+		return append(required(m), m.Manifests...)
+	}
+	return required(m)
+}
+
+// referencesThere returns nil if all is visible in repo, and in the bucket, that has to
+// be there before m.
 func (g *Registry) referencesThere(ctx context.Context, repo Repository, m *manifest.Manifest) error {
 	var mu sync.Mutex // guards lost
-	var lost []manifest.Digest
+	var lost []manifest.Descriptor
 	looks, ctx := errgroup.WithContext(ctx)
 	looks.SetLimit(referenceLooks)
 	seen := map[manifest.Digest]bool{}
-	for _, d := range required(m) {
-		if seen[d.Digest] || g.storedLately(repo, d.Digest) {
+	for _, d := range g.options.References.needed(m) {
+		if seen[d.Digest] {
 			continue
 		}
 		seen[d.Digest] = true
+		there := g.blobThere
+		if d.IsManifest() {
+			there = g.manifestThere
+		}
 		looks.Go(func() error {
-			err := g.referenceThere(ctx, repo, d.Digest)
+			err := there(ctx, repo, d.Digest)
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if lost = append(lost, d.Digest); len(lost) >= maxMissing {
+			if lost = append(lost, d); len(lost) >= maxMissing {
 				return errManyMissing
 			}
 			return nil
@@ -61,18 +91,28 @@ func (g *Registry) referencesThere(ctx context.Context, repo Repository, m *mani
 	}
 	switch err := looks.Wait(); {
 	case err != nil && !errors.Is(err, errManyMissing):
-		return fmt.Errorf("whether %s has the blobs of the manifest: %w", repo, err)
+		return fmt.Errorf("whether %s has what the manifest names: %w", repo, err)
 	case len(lost) > 0:
-		return blobsMissing(repo, lost)
+		return referencesMissing(repo, lost)
 	}
 	return nil
 }
 
-// referenceThere looks for a blob's link, unless that was seen lately, and for its
-// bytes. A stock registry's collection takes those and may leave the link; a client that
-// asks this host first, which has them on its disk, does not send them. So this host
-// does.
-func (g *Registry) referenceThere(ctx context.Context, repo Repository, d manifest.Digest) error {
+// manifestThere looks for a manifest's link, unless that was seen lately.
+func (g *Registry) manifestThere(ctx context.Context, repo Repository, d manifest.Digest) error {
+	if g.linkedLately(repo, d) {
+		return nil
+	}
+	return g.lookAt(ctx, repo, d, g.ofManifest())
+}
+
+// blobThere looks for a blob's link and for its bytes, unless they were seen lately. A
+// stock registry's collection takes the bytes and may leave the link; a client that asks
+// this host first, which has them on its disk, does not send them. So this host does.
+func (g *Registry) blobThere(ctx context.Context, repo Repository, d manifest.Digest) error {
+	if g.storedLately(repo, d) {
+		return nil
+	}
 	if !g.linkedLately(repo, d) {
 		if err := g.lookAt(ctx, repo, d, g.ofBlob()); err != nil {
 			return err
@@ -115,21 +155,25 @@ func (*here) InOrder() {}
 
 var errManyMissing = errors.New("too many are missing to go on")
 
-// blobsMissing is the error for a manifest whose blobs are not there.
-func blobsMissing(repo Repository, lost []manifest.Digest) error {
+// referencesMissing is the error for a manifest that names what is not there.
+func referencesMissing(repo Repository, lost []manifest.Descriptor) error {
 	type unknown struct {
 		Digest manifest.Digest `json:"digest"`
 	}
-	slices.SortFunc(lost, func(a, b manifest.Digest) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
+	slices.SortFunc(lost, func(a, b manifest.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	var detail []unknown
 	for _, d := range lost {
-		detail = append(detail, unknown{d})
+		detail = append(detail, unknown{d.Digest})
+	}
+	what := "push its blobs first"
+	if lost[0].IsManifest() {
+		what = "push the manifests of an index first, or set push_references: images in the configuration to have it without some"
 	}
 	return errcode.ErrorCodeManifestBlobUnknown.WithMessage(fmt.Sprintf(
-		"the manifest names %s, which %s does not have: push its blobs first", lost[0], repo)).WithDetail(detail)
+		"the manifest names %s, which %s does not have: %s", lost[0].Digest, repo, what)).WithDetail(detail)
 }
 
-// linkedLately reports whether the link of a layer was seen in the bucket, or
+// linkedLately reports whether the link of a layer or a manifest was seen in the bucket, or
 // written there, not long ago.
 func (g *Registry) linkedLately(repo Repository, d manifest.Digest) bool {
 	v, ok := g.named.get(repo.String(), d)

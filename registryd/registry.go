@@ -39,6 +39,9 @@ type Options struct {
 	// Policies are asked in order, the first that matches counts; the tags of
 	// which none speaks have DefaultPolicy, own ones are asked for always.
 	Policies []TagRule
+	// References says what has to be in one of the bucket's own repositories before a
+	// manifest that names it. ReferencesNone also says that others may have pushed so.
+	References References
 	// PendingFile is where what the bucket is owed outlives a restart, in the
 	// Cache's folder, whose budget it counts against; empty: it does not.
 	PendingFile string
@@ -153,7 +156,7 @@ func New(o Options) (*Registry, error) {
 		options: o, policies: o.Policies, log: log, disk: o.Cache, links: o.Links, bg: bg,
 		origins:       map[string]*origin{},
 		parsed:        manifest.NewCache(parsedBytes),
-		named:         newNamed(),
+		named:         newNamed(o.References == ReferencesNone),
 		guard:         guard,
 		referrals:     newReferrals(),
 		tags:          newTagMemory(o.Links),

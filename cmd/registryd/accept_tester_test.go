@@ -33,6 +33,7 @@ type host struct {
 	size   string        // of the cache, as the configuration says it
 	cfg    string        // the configuration's file
 	push   string        // who may push
+	checks string        // what a pushed manifest may not name before it is there; "": the daemon's own
 	expiry time.Duration // of pushes that broke off; 0: the daemon's own
 	log    *recorder
 	stop   func() // of the daemon that runs
@@ -61,7 +62,7 @@ func newHost(t testing.TB, options ...func(*host)) *host {
 // bucket and upstream.
 func (h *host) neighbour() *host {
 	h.Helper()
-	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache"), size: h.size, push: h.push}
+	n := &host{TB: h.TB, up: h.up, bucket: h.bucket, dir: filepath.Join(h.TempDir(), "cache"), size: h.size, push: h.push, checks: h.checks}
 	n.configure()
 	n.start()
 	h.Cleanup(func() { n.stop() })
@@ -103,6 +104,9 @@ store:
 upstreams:
   docker.io: {url: %q}
 `, h.dir, h.size, h.push, h.bucket.config(), h.up.URL)
+	if h.checks != "" {
+		text += "push_references: " + h.checks + "\n"
+	}
 	if err := os.WriteFile(h.cfg, []byte(text), 0o600); err != nil {
 		h.Fatal(err)
 	}

@@ -18,6 +18,7 @@ type config struct {
 	upstreams     []upstreamConfig // in the order of the file
 	defaultName   string           // the upstream of bare names; "" for none
 	push          string           // who may push and delete: "loopback" or "off"
+	references    string           // what a pushed manifest may not name before it is there: "all", "images" or "none"
 	webhooks      []webhookConfig  // in the order of the file
 
 	// uploadExpiry is registryd.Options.UploadExpiry. It has no key: a day suits
@@ -86,6 +87,7 @@ func (c *config) fields() []field {
 		{key: "store.s3.path_style", value: truth{&c.store.s3.pathStyle}},
 		{key: "default_upstream", value: word{&c.defaultName}},
 		{key: "push", value: oneOf{&c.push, []string{"off", "loopback"}}},
+		{key: "push_references", value: oneOf{&c.references, []string{"all", "images", "none"}}},
 	}
 }
 
@@ -135,6 +137,7 @@ func defaults() *config {
 		store:       storeConfig{url: (&url.URL{Scheme: "file", Path: filepath.Join(userFolder("XDG_STATE_HOME", ".local/state"), "registryd")}).String()},
 		upstreams:   defaultUpstreams(),
 		defaultName: dockerHub,
+		references:  "images",
 		origin:      map[string]string{},
 	}
 }

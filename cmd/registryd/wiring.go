@@ -92,6 +92,7 @@ func (w *wiring) daemon() (*daemon, error) {
 		Mirror:       w.store.mirror,
 		Upstreams:    upstreams,
 		Policies:     w.policies(),
+		References:   w.checked(),
 		PendingFile:  filepath.Join(w.config.cache.dir, pendingFile),
 		GuardFile:    filepath.Join(w.config.cache.dir, guardFile),
 		UploadExpiry: w.uploadExpiry,
@@ -241,4 +242,15 @@ func (c *config) pushes() registryd.Push {
 		return registryd.PushLoopback
 	}
 	return registryd.PushNobody
+}
+
+// checked says what has to be there before a manifest that names it.
+func (c *config) checked() registryd.References {
+	switch c.references {
+	case "all":
+		return registryd.ReferencesAll
+	case "none":
+		return registryd.ReferencesNone
+	}
+	return registryd.ReferencesImages
 }

@@ -474,7 +474,22 @@ func TestAHeadBeforeAPushNeedsNoUpstream(t *testing.T) {
 		time.Sleep(flightLimit) // who asked in the stall has given up
 		w.hub.fail("", errOutage)
 		w.wantCode(w.send("GET", "/v2/team/app/manifests/v1", nil), 503, "")
-		w.wantCode(w.send("HEAD", "/v2/library/app/manifests/v1", nil), 503, "")
+		// Who pushes to a name that takes none has to get as far as to hear that.
+		blob := "/blobs/" + d.String()
+		one, several := "Accept: "+manifest.OCIManifest, "Accept: "+manifest.OCIManifest+", "+manifest.OCIIndex
+		for _, name := range []string{"library/app", "app", "ghcr.io/team/app"} {
+			w.other.fail("", errOutage)
+			w.wantCode(w.send("HEAD", "/v2/"+name+blob, nil), 404, "")
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/v1", nil, one), 404, "")
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/"+d.String(), nil, one+", */*"), 404, "")
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/v1", nil, several), 404, "")
+			// Who pulls hears of the outage.
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/v1", nil), 503, "")
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/v1", nil, several+", */*"), 503, "")
+			w.wantCode(w.send("HEAD", "/v2/"+name+"/manifests/v1?ns=docker.io", nil, one), 503, "")
+			w.wantCode(w.send("GET", "/v2/"+name+blob, nil), 503, "")
+			w.wantCode(w.send("GET", "/v2/"+name+"/manifests/v1", nil, one), 503, "")
+		}
 		im := w.push("team/app:v1", "one")
 		w.pull("team/app:v1", im)
 	})

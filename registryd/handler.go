@@ -191,7 +191,7 @@ func (h *Handler) read(w *response, r *http.Request, t target) error {
 	case routeOther:
 		return errNothing
 	case routeManifest, routeBlob:
-		if r.Method == http.MethodHead && h.push != PushNobody {
+		if r.Method == http.MethodHead {
 			return h.head(w, r, t)
 		}
 	}

@@ -3,7 +3,6 @@ package registryd
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"hostlocal/manifest"
@@ -72,45 +71,6 @@ func (g *Registry) becameOwn(ctx context.Context, repo Repository, err error) (R
 		return repo, false
 	}
 	return newRepository(manifest.Name{Path: name}, whyOwnAnswered), true
-}
-
-// head answers a HEAD of a manifest or a blob where pushes are taken: whoever sends it
-// may be about to push.
-//
-//go:noinline
-func (h *Handler) head(w *response, r *http.Request, t target) error {
-	ns, err := namespace(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	repo, err := h.contents.Resolve(r.Context(), t.name, ns)
-	if err != nil {
-		return err
-	}
-	before := h.push.allow(r) == nil && repo.hasten()
-	if t.route == routeManifest {
-		err = h.manifest(w, r, t, repo)
-	} else {
-		err = h.blob(w, r, t, repo)
-	}
-	if err != nil && before {
-		return beforePush(t.route, err)
-	}
-	return err
-}
-
-// beforePush is what a HEAD about a bare name that is not the bucket's own yet is
-// answered with instead of err, if somebody sent it who may push. All clients ask for
-// the blobs and the manifest of what they are going to push, and end the push if there
-// is no answer: where the upstream cannot be asked, in a network without one, that
-// would be always. So an outage of it is a no to them, and soon; who only wants to pull
-// takes it for one too, and turns to his hub. A GET keeps its 503: docker turns to its
-// hub only then.
-func beforePush(rt route, err error) error {
-	if status, _ := answerTo(err, rt); status < http.StatusInternalServerError {
-		return err
-	}
-	return unknown(rt).WithMessage("the bucket has no such repository, and its upstream cannot be asked: it can be pushed here; " + plain(err))
 }
 
 // limit bounds the wait for an answer about repo.

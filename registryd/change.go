@@ -249,26 +249,30 @@ func (g *Registry) DeleteTag(ctx context.Context, repo Repository, tag string) e
 var errDeleted = fmt.Errorf("deleted: %w", fs.ErrNotExist)
 
 // DeleteManifest makes a manifest invisible in a repository, with the tags that
-// stand for it. The error wraps fs.ErrNotExist if it was not there.
-func (g *Registry) DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) error {
+// stand for it, and returns those that are gone, also if the rest fails. The error wraps
+// fs.ErrNotExist if it was not there.
+func (g *Registry) DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) (tags []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
 	name := repo.String()
 	ended, err := g.changing.take(ctx, content{name, d}, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer ended()
-	err = g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveManifest(ctx, name, d) })
+	err = g.bucket.change(ctx, func(ctx context.Context) error {
+		tags, err = g.bucket.store.RemoveManifest(ctx, name, d)
+		return err
+	})
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		g.disown(name, d, false, time.Now())
 		g.awaited.take(name, d)
 	}
 	g.forgetTags(name, d, err)
 	if err != nil {
-		return fmt.Errorf("deleting manifest %s of %s: %w", d, repo, err)
+		return tags, fmt.Errorf("deleting manifest %s of %s: %w", d, repo, err)
 	}
-	return nil
+	return tags, nil
 }
 
 // forgetTags forgets the tags that stand for d, here and on this disk. After a

@@ -17,7 +17,8 @@ type Events interface {
 	// Body.
 	Pushed(r *http.Request, repo string, m *manifest.Manifest, tag string)
 	// Deleted is called when the bucket has done it: for a tag, with no digest; for a
-	// manifest or a blob, with no tag: what tags a manifest took with it is not told.
+	// manifest or a blob, with no tag. Of the tags that a manifest took with it, it is
+	// called for each.
 	Deleted(r *http.Request, repo string, d manifest.Digest, tag string)
 	// Pulled is called when a client was sent all of a manifest of size bytes; tag is
 	// empty where it asked by digest. m may be without its Body. Its cost is on every

@@ -390,18 +390,19 @@ func (s *memStore) untag(k tagKey) error {
 	return nil
 }
 
-func (s *memStore) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error {
+func (s *memStore) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) (tags []string, err error) {
 	if err := s.enter(ctx, "REMOVEMANIFEST", repo+"@"+d.String()); err != nil {
-		return err
+		return nil, err
 	}
 	s.data.Lock()
 	defer s.data.Unlock()
 	if !s.revisions[content{repo, d}] {
-		return fmt.Errorf("bucket: %s@%s: %w", repo, d, fs.ErrNotExist)
+		return nil, fmt.Errorf("bucket: %s@%s: %w", repo, d, fs.ErrNotExist)
 	}
 	for k, at := range s.tags {
 		if k.repo == repo && at == d {
 			s.untag(k)
+			tags = append(tags, k.tag)
 		}
 	}
 	for subject, referrers := range s.referrers {
@@ -412,7 +413,7 @@ func (s *memStore) RemoveManifest(ctx context.Context, repo string, d manifest.D
 	}
 	delete(s.revisions, content{repo, d})
 	s.wrote("no manifest %s@%s", repo, d)
-	return nil
+	return tags, nil
 }
 
 func (s *memStore) RemovalGrace() time.Duration { return 400 * time.Millisecond }

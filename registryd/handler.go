@@ -57,7 +57,7 @@ type writing interface {
 	takesPushes() error
 	PutManifest(ctx context.Context, repo Repository, p Put) (*manifest.Manifest, error)
 	DeleteTag(ctx context.Context, repo Repository, tag string) error
-	DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) error
+	DeleteManifest(ctx context.Context, repo Repository, d manifest.Digest) (tags []string, err error)
 	DeleteBlob(ctx context.Context, repo Repository, d manifest.Digest) error
 }
 

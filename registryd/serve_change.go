@@ -31,13 +31,11 @@ func (h *Handler) changeManifest(w *response, r *http.Request, t target, repo Re
 	if r.Method == http.MethodPut {
 		return h.putManifest(w, r, t, repo)
 	}
-	var err error
 	if t.tag != "" {
-		err = h.contents.DeleteTag(r.Context(), repo, t.tag)
-	} else {
-		err = h.contents.DeleteManifest(r.Context(), repo, t.digest)
+		return h.deleted(w, r, t, repo, h.contents.DeleteTag(r.Context(), repo, t.tag))
 	}
-	return h.deleted(w, r, t, repo, err)
+	tags, err := h.contents.DeleteManifest(r.Context(), repo, t.digest)
+	return h.deleted(w, r, t, repo, err, tags...)
 }
 
 // deleteBlob answers a DELETE of a blob.
@@ -45,14 +43,20 @@ func (h *Handler) deleteBlob(w *response, r *http.Request, t target, repo Reposi
 	return h.deleted(w, r, t, repo, h.contents.DeleteBlob(r.Context(), repo, t.digest))
 }
 
-// deleted answers a delete, and tells of it.
-func (h *Handler) deleted(w *response, r *http.Request, t target, repo Repository, err error) error {
+// deleted answers a delete, and tells of it and of the tags that went with it: in the
+// stock registry's order, the manifest first.
+func (h *Handler) deleted(w *response, r *http.Request, t target, repo Repository, err error, tags ...string) error {
+	if h.events != nil {
+		if err == nil {
+			h.events.Deleted(r, repo.String(), t.digest, t.tag)
+		}
+		for _, tag := range tags {
+			h.events.Deleted(r, repo.String(), manifest.Digest{}, tag)
+		}
+	}
 	if err != nil {
 		w.renew()
 		return err
-	}
-	if h.events != nil {
-		h.events.Deleted(r, repo.String(), t.digest, t.tag)
 	}
 	w.finish(http.StatusAccepted)
 	return nil

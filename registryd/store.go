@@ -82,8 +82,9 @@ type Remover interface {
 	// RemoveManifest makes a manifest invisible in repo: first the tags that mean
 	// it, then the manifest, then what it says about its subject. A push by another
 	// host that comes meanwhile wins if it has its tag within RemovalGrace of its
-	// manifest. One that takes longer looks itself, behind its tag.
-	RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error
+	// manifest. One that takes longer looks itself, behind its tag. The tags that are gone
+	// are returned, also with an error.
+	RemoveManifest(ctx context.Context, repo string, d manifest.Digest) (tags []string, err error)
 	RemovalGrace() time.Duration
 	// RemoveLayer makes a blob invisible in repo.
 	RemoveLayer(ctx context.Context, repo string, d manifest.Digest) error

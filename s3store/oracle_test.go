@@ -311,7 +311,7 @@ func TestWhatWeRemoveAStockRegistryDoesNotServe(t *testing.T) {
 	}
 	serves(map[string]int{"manifests/v2-y": 404, "manifests/v2": 200})
 	lists("moved", "v1", "v1-x", "v2")
-	if err := s.RemoveManifest(ctx, "team/app", one); err != nil {
+	if _, err := s.RemoveManifest(ctx, "team/app", one); err != nil {
 		t.Fatal(err)
 	}
 	serves(map[string]int{"manifests/v1": 404, "manifests/v1-x": 404, "manifests/" + one.String(): 404, "manifests/moved": 200, "manifests/" + two.String(): 200})
@@ -356,7 +356,8 @@ func TestWhatAStockRegistryRemovesWeDoNotServe(t *testing.T) {
 	if ok, err := s.HasLayer(ctx, "team/app", layer); ok || err != nil {
 		t.Error(ok, err)
 	}
-	for _, err := range []error{s.RemoveTag(ctx, "team/app", "v1"), s.RemoveManifest(ctx, "team/app", one), s.RemoveLayer(ctx, "team/app", layer)} {
+	_, again := s.RemoveManifest(ctx, "team/app", one)
+	for _, err := range []error{s.RemoveTag(ctx, "team/app", "v1"), again, s.RemoveLayer(ctx, "team/app", layer)} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
 		}

@@ -187,7 +187,7 @@ func TestRemovedReferrerIsNotListed(t *testing.T) {
 	other := h.again()
 	other.wantReferrers("team/app", subject, ours)
 	h.wire.count()
-	if err := h.RemoveManifest(t.Context(), "team/app", ours[0]); err != nil {
+	if _, err := h.RemoveManifest(t.Context(), "team/app", ours[0]); err != nil {
 		t.Fatal(err)
 	}
 	// What it is about, and, at the end, whether a tag or it is back.
@@ -217,7 +217,7 @@ func TestSubjectThatIsRemovedKeepsItsReferrers(t *testing.T) {
 	h := overFolder(t)
 	subject := h.push("team/app", "subject", "v1")
 	want := h.sign("team/app", subject, 0, 2, false)
-	if err := h.RemoveManifest(t.Context(), "team/app", subject); err != nil {
+	if _, err := h.RemoveManifest(t.Context(), "team/app", subject); err != nil {
 		t.Fatal(err)
 	}
 	h.wantReferrers("team/app", subject, want)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -71,7 +73,8 @@ func (s *Store) tagTurn(ctx context.Context, repo, tag string) (done func(), err
 // stay, and so do its entries in the history of tags that mean something else by now.
 //
 // The tags are found by listing all of the repository's with their history, a
-// thousand entries an exchange, and reading those that ever meant it.
+// thousand entries an exchange, and reading those that ever meant it. Those that are
+// gone are returned, also if the rest fails.
 //
 // A push by another host may have made the manifest visible before that, and make a tag
 // stand for it afterwards. No delete of S3 has a condition, so both look again, and the
@@ -87,16 +90,16 @@ func (s *Store) tagTurn(ctx context.Context, repo, tag string) (done func(), err
 // sees the tag. So whichever comes last puts the link back. In between, for as long as
 // these two take, the tag stands for nothing. What a kill of whoever is to look leaves
 // that way is mended by the next push of the manifest.
-func (s *Store) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) error {
+func (s *Store) RemoveManifest(ctx context.Context, repo string, d manifest.Digest) (tags []string, err error) {
 	ctx, cancel, err := s.removal(ctx, repo)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer cancel()
-	if err := s.removeManifest(ctx, repo, d); err != nil {
-		return fmt.Errorf("removing manifest %s of %s: %w", d, repo, err)
+	if tags, err = s.removeManifest(ctx, repo, d); err != nil {
+		return tags, fmt.Errorf("removing manifest %s of %s: %w", d, repo, err)
 	}
-	return nil
+	return tags, nil
 }
 
 // RemoveLayer makes a blob invisible in the repository.
@@ -198,16 +201,16 @@ func (s *Store) removeBelow(ctx context.Context, prefix, end string) error {
 	return nil
 }
 
-func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Digest) error {
+func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Digest) (tags []string, err error) {
 	key, err := revisionKey(repo, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := s.stat(ctx, key); err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.removeTagsOf(ctx, repo, d); err != nil {
-		return err
+	if tags, err = s.removeTagsOf(ctx, repo, d); err != nil {
+		return tags, err
 	}
 	subject, desc, err := s.subjectOf(ctx, repo, d)
 	known := err == nil && !subject.IsZero()
@@ -215,15 +218,15 @@ func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Dige
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), removeLimit, errRemoveLimit)
 	defer cancel()
 	if err := s.remove(ctx, key); err != nil {
-		return err
+		return tags, err
 	}
 	if s.pushedMeanwhile(ctx, repo, d) {
-		return s.putLink(ctx, repo, key, d)
+		return tags, s.putLink(ctx, repo, key, d)
 	}
 	if known {
 		s.removeReferrer(ctx, repo, subject, desc)
 	}
-	return nil
+	return tags, nil
 }
 
 // RemovalGrace is how long a push may take from its manifest to the last of its tags
@@ -246,12 +249,13 @@ func (s *Store) pushedMeanwhile(ctx context.Context, repo string, d manifest.Dig
 	return false
 }
 
-// removeTagsOf removes the tags that mean d.
-func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest) error {
+// removeTagsOf removes the tags that mean d, and returns those that are gone by that.
+func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest) (gone []string, err error) {
 	tags, err := s.onceMeant(ctx, repo, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var mu sync.Mutex // guards gone
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(removesAtOnce)
 	for _, tag := range tags {
@@ -276,10 +280,17 @@ func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // somebody else was faster
 			}
+			if err == nil {
+				mu.Lock()
+				gone = append(gone, tag)
+				mu.Unlock()
+			}
 			return err
 		})
 	}
-	return g.Wait()
+	err = g.Wait()
+	slices.Sort(gone)
+	return gone, err
 }
 
 // onceMeant returns the tags whose history has d, and those that lost theirs.

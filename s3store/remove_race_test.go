@@ -64,7 +64,8 @@ func TestChangesOfOneTagTakeTurns(t *testing.T) {
 				if what == "tag" {
 					return h.RemoveTag(t.Context(), "team/app", "v1")
 				}
-				return h.RemoveManifest(t.Context(), "team/app", one)
+				_, err := h.RemoveManifest(t.Context(), "team/app", one)
+				return err
 			})
 			put.Wait()
 			if !any {
@@ -96,7 +97,10 @@ func TestAManifestThatAnotherHostPushesDuringItsRemovalIsThere(t *testing.T) {
 				}
 				pushed.Store(true)
 			}
-			if !h.during(n, f, func() error { return h.RemoveManifest(t.Context(), "team/app", d) }) {
+			if !h.during(n, f, func() error {
+				_, err := h.RemoveManifest(t.Context(), "team/app", d)
+				return err
+			}) {
 				break
 			}
 			at := h.wantWhole("team/app")

@@ -79,8 +79,9 @@ func TestRemovedManifestTakesItsTagsAlong(t *testing.T) {
 	h.plant(reposRoot+"team/app/_manifests/tags/lost/current/link", []byte(d.String())) // its history, that is
 	h.push("other/app", "one", "v1")
 	h.wire.count()
-	if err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
-		t.Fatal(err)
+	gone, err := h.RemoveManifest(t.Context(), "team/app", d)
+	if want := []string{"lost", "v1", "v1.old"}; err != nil || !slices.Equal(gone, want) {
+		t.Fatalf("%v and %v are gone, want %v", err, gone, want)
 	}
 	// The link, the tags, four of them once meant it, three do: each is listed, two
 	// have a history. Then the manifest, which might have a subject, and its link, and
@@ -94,7 +95,8 @@ func TestRemovedManifestTakesItsTagsAlong(t *testing.T) {
 	if body, err := h.Manifest(t.Context(), "other/app", d); err != nil || string(body) != "one" {
 		t.Error("the bytes are another repository's, too", err)
 	}
-	h.wantErr(h.RemoveManifest(t.Context(), "team/app", d), fs.ErrNotExist)
+	_, err = h.RemoveManifest(t.Context(), "team/app", d)
+	h.wantErr(err, fs.ErrNotExist)
 	h.push("team/app", "one", "v1")
 	h.wantManifest("team/app", d, true)
 }
@@ -117,7 +119,7 @@ func TestTagsGoBeforeTheirManifestAndARemovalThatWasCutGoesOn(t *testing.T) {
 					}
 					return nil
 				})
-				err := h.RemoveManifest(t.Context(), "team/app", d)
+				_, err := h.RemoveManifest(t.Context(), "team/app", d)
 				h.wire.fault(nil)
 				for _, tag := range []string{"v1", "v2"} {
 					at, tagErr := h.Tag(t.Context(), "team/app", tag)
@@ -171,7 +173,7 @@ func TestLongHistoryIsRemovedPageByPage(t *testing.T) {
 	for i := range 30 {
 		d = h.push("team/app", fmt.Sprint(i), "v1")
 	}
-	if err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
+	if _, err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
 		t.Fatal(err)
 	}
 	h.wantTags("team/app", "v0", "v11")
@@ -207,7 +209,8 @@ func TestNothingIsRemovedFromAReadOnlyBucketOrAMirror(t *testing.T) {
 	h := overFolder(t)
 	d := h.push("team/app", "one", "v1")
 	removals := func(repo string) []error {
-		return []error{h.RemoveTag(t.Context(), repo, "v1"), h.RemoveManifest(t.Context(), repo, d), h.RemoveLayer(t.Context(), repo, d)}
+		_, err := h.RemoveManifest(t.Context(), repo, d)
+		return []error{h.RemoveTag(t.Context(), repo, "v1"), err, h.RemoveLayer(t.Context(), repo, d)}
 	}
 	h.opt.Mirror = false
 	h.wire.count()
@@ -240,7 +243,7 @@ func TestRefusedListRemovesNothing(t *testing.T) {
 		return nil
 	})
 	h.wantErr(h.RemoveTag(t.Context(), "team/app", "v1"), fs.ErrPermission)
-	err := h.RemoveManifest(t.Context(), "team/app", d)
+	_, err := h.RemoveManifest(t.Context(), "team/app", d)
 	h.wantErr(err, fs.ErrPermission)
 	if errors.Is(err, ErrReadOnly) || h.ReadOnly() {
 		t.Error("a bucket that may not be listed passes for a read-only one")
@@ -323,7 +326,7 @@ func TestARemovalThatWasCutTakesNoReferrerFromWhatStays(t *testing.T) {
 			}
 			return nil
 		})
-		err := h.RemoveManifest(t.Context(), "team/app", d)
+		_, err := h.RemoveManifest(t.Context(), "team/app", d)
 		h.wire.fault(nil)
 		if err == nil {
 			h.wantReferrers("team/app", subject, nil)
@@ -349,7 +352,7 @@ func TestWhatIsPushedAgainDuringItsRemovalIsAReferrer(t *testing.T) {
 		}
 		return nil
 	})
-	if err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
+	if _, err := h.RemoveManifest(t.Context(), "team/app", d); err != nil {
 		t.Fatal(err)
 	}
 	h.wire.fault(nil)

@@ -342,7 +342,7 @@ func TestServersRemoveLinksAndListReferrers(t *testing.T) {
 		all := append([]manifest.Digest{stock, late}, ours...)
 		wantAbout(t, s, "team/app", d, all...)
 		wantAbout(t, other, "team/app", d, all...)
-		if err := other.RemoveManifest(ctx, "team/app", stock); err != nil {
+		if _, err := other.RemoveManifest(ctx, "team/app", stock); err != nil {
 			t.Fatal(err)
 		}
 		wantAbout(t, s, "team/app", d, all[1:]...)
@@ -353,13 +353,14 @@ func TestServersRemoveLinksAndListReferrers(t *testing.T) {
 		if got, err := s.Tags(ctx, "team/app", "", 10); err != nil || !slices.Equal(got, []string{"v1.1", "v2"}) {
 			t.Error(got, err)
 		}
-		if err := s.RemoveManifest(ctx, "team/app", d); err != nil {
+		if _, err := s.RemoveManifest(ctx, "team/app", d); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.RemoveLayer(ctx, "team/app", d); err != nil {
 			t.Fatal(err)
 		}
-		for _, err := range []error{s.RemoveTag(ctx, "team/app", "v2"), s.RemoveManifest(ctx, "team/app", d), s.RemoveLayer(ctx, "team/app", d)} {
+		_, again := s.RemoveManifest(ctx, "team/app", d)
+		for _, err := range []error{s.RemoveTag(ctx, "team/app", "v2"), again, s.RemoveLayer(ctx, "team/app", d)} {
 			if !errors.Is(err, fs.ErrNotExist) {
 				t.Error(err)
 			}
@@ -410,7 +411,7 @@ func eachRequestMeets(t *testing.T, name string, fault s3test.Fault) {
 		r := pushAbout(t, fresh, repo, d, at, false)
 		wantAbout(t, fresh, repo, d, r)
 		fresh.WithoutGrace()
-		if err := fresh.RemoveManifest(ctx, repo, d); err != nil {
+		if _, err := fresh.RemoveManifest(ctx, repo, d); err != nil {
 			t.Errorf("%s at %d: %v", name, at, err)
 		}
 		f.Fault(nil)

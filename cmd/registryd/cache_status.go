@@ -30,6 +30,9 @@ func (c cacheStatus) show(line func(what, format string, args ...any)) {
 	if c.Passed > 0 {
 		line("", "%d answers passed through uncached: no room, or the disk failed", c.Passed)
 	}
+	if c.Uploads > 0 {
+		line("pushes", "%d blobs are on their way or were broken off, %s of them here", c.Uploads, bytesText(c.Uploaded))
+	}
 	line("fills", "%d under way", len(c.Fills))
 	for _, f := range c.Fills {
 		size := "unknown size"

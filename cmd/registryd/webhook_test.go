@@ -33,17 +33,19 @@ func (s *subject) send(method, path, mediaType string, body []byte, want int) *h
 	return resp
 }
 
-// push pushes an image of one small layer, and returns its digest.
-func (s *subject) push(repo, tag string) manifest.Digest {
+// push pushes an image of one small layer with these tags, and returns its digest.
+func (s *subject) push(repo string, tags ...string) manifest.Digest {
 	s.Helper()
 	var parts [2]manifest.Digest
-	for i, body := range [][]byte{[]byte("{}"), []byte("a layer of " + repo + ":" + tag)} {
+	for i, body := range [][]byte{[]byte("{}"), []byte("a layer of " + repo)} {
 		parts[i] = manifest.DigestOf(body)
 		s.send("POST", "/v2/"+repo+"/blobs/uploads/?digest="+parts[i].String(), "application/octet-stream", body, 201)
 	}
 	image := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`,
-		manifest.OCIManifest, parts[0], parts[1], len("a layer of "+repo+":"+tag))
-	s.send("PUT", "/v2/"+repo+"/manifests/"+tag, manifest.OCIManifest, image, 201)
+		manifest.OCIManifest, parts[0], parts[1], len("a layer of "+repo))
+	for _, tag := range tags {
+		s.send("PUT", "/v2/"+repo+"/manifests/"+tag, manifest.OCIManifest, image, 201)
+	}
 	return manifest.DigestOf(image)
 }
 
@@ -65,12 +67,13 @@ func TestAPushADeleteAndAPullAreTold(t *testing.T) {
 	}))
 	defer receiver.Close()
 	s := running(t, "store:", fmt.Sprintf("push: loopback\nwebhooks: [{name: ci, url: %q, actions: [push, delete, pull]}]\nstore:", receiver.URL))
-	d := s.push("team/app", "v1")
+	d := s.push("team/app", "v1", "v2", "v3")
 	s.ask("GET", "/v2/team/app/manifests/v1")
 	s.send("DELETE", "/v2/team/app/manifests/v1", "", nil, 202)
 	s.send("DELETE", "/v2/team/app/manifests/"+d.String(), "", nil, 202)
 	for _, want := range []string{
-		"push team/app:v1 " + d.String(), "pull team/app:v1 " + d.String(), "delete team/app:v1 ", "delete team/app: " + d.String(),
+		"push team/app:v1 " + d.String(), "push team/app:v2 " + d.String(), "push team/app:v3 " + d.String(), "pull team/app:v1 " + d.String(), "delete team/app:v1 ",
+		"delete team/app: " + d.String(), "delete team/app:v2 ", "delete team/app:v3 ",
 	} {
 		select {
 		case e := <-told:

@@ -303,6 +303,13 @@ func (l *ledger) limit() int64 {
 	return min(l.budget-growth, max(0, l.used+l.free-l.keepFree))
 }
 
+// most is limit for those who do not hold mu.
+func (l *ledger) most() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limit()
+}
+
 // look renews the figure of the file system's free bytes if it is old.
 func (l *ledger) look() {
 	now := time.Now()

@@ -106,7 +106,7 @@ func (c *Cache) reseal(d manifest.Digest, f *os.File, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Chmod(sealMode); err != nil {
+	if err := errors.Join(f.Sync(), f.Chmod(sealMode)); err != nil { // a seal on the disk says that the bytes are there
 		return fmt.Errorf("sealing %s: %w", path, err)
 	}
 	after, err := f.Stat() // right before the time of the seal hides every change

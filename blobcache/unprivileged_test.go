@@ -23,6 +23,7 @@ func (h *tester) asNobody(do func() error) error {
 			h.Fatal(err)
 		}
 	}
+	h.awaitScan() // it writes files and renames them
 	err := filepath.Walk(h.dir, func(path string, _ os.FileInfo, err error) error {
 		return errors.Join(err, os.Lchown(path, nobody, nobody))
 	})

@@ -113,7 +113,7 @@ func (c *Cache) evictUpload() (freed int64, ok bool) {
 // shareUploads has n more bytes of uploads be within their share of the budget, for which
 // those that were left go. Several at once may pass it by a piece each.
 func (c *Cache) shareUploads(n int64) error {
-	share := uploadShare(c.ledger.budget)
+	share := uploadShare(c.ledger.most())
 	for {
 		_, bytes := c.uploads.sums()
 		if bytes+n <= share {

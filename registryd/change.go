@@ -205,8 +205,13 @@ func (g *Registry) keepPushed(repo Repository, m *manifest.Manifest, asked time.
 // putTag makes a tag stand for m, in the bucket and then here.
 func (g *Registry) putTag(ctx context.Context, repo Repository, tag string, m *manifest.Manifest) error {
 	key := tagKey{repo.String(), tag}
+	done, err := g.tagging.take(ctx, key, true)
+	if err != nil {
+		return err
+	}
+	defer done()
 	ended := g.tags.writes(key)
-	err := g.bucket.change(ctx, func(ctx context.Context) error {
+	err = g.bucket.change(ctx, func(ctx context.Context) error {
 		return g.bucket.store.PutTag(ctx, key.repo, tag, m.Digest)
 	})
 	alone := ended()
@@ -231,8 +236,13 @@ func (g *Registry) DeleteTag(ctx context.Context, repo Repository, tag string) e
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
 	key := tagKey{repo.String(), tag}
+	done, err := g.tagging.take(ctx, key, true)
+	if err != nil {
+		return err
+	}
+	defer done()
 	ended := g.tags.writes(key)
-	err := g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveTag(ctx, key.repo, tag) })
+	err = g.bucket.change(ctx, func(ctx context.Context) error { return g.bucket.store.RemoveTag(ctx, key.repo, tag) })
 	switch alone := ended(); {
 	case err != nil && !errors.Is(err, fs.ErrNotExist), !alone:
 		g.tags.doubt(key)

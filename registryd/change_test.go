@@ -586,6 +586,7 @@ func TestAMissingRepositoryDoesNotHideTheReferrersOfOthers(t *testing.T) {
 	})
 }
 
+// They come one after another, and take no place of others' changes while they wait.
 func TestTwoPushesOfOneTagLeaveNobodyWrong(t *testing.T) {
 	within(t, func(w *world) {
 		one, two := newImage(t, "one"), newImage(t, "two")
@@ -599,15 +600,22 @@ func TestTwoPushesOfOneTagLeaveNobodyWrong(t *testing.T) {
 			}
 			return nil
 		})
-		done := make(chan int)
-		go func() { done <- w.send("PUT", "/v2/own/app/manifests/v1", one.body).Code }()
+		codes := make(chan int, 2*maxChanges)
+		push := func(im image) { codes <- w.send("PUT", "/v2/own/app/manifests/v1", im.body).Code }
+		go push(one)
 		synctest.Wait()
-		w.wantCode(w.send("PUT", "/v2/own/app/manifests/v1", two.body), 201, "")
-		close(gate)
-		if code := <-done; code != 201 {
-			t.Fatal(code)
+		for range 2*maxChanges - 1 {
+			go push(two)
 		}
-		w.mustGet("own/app:v1", one) // it came last
+		synctest.Wait()
+		w.wantCode(w.send("PUT", "/v2/own/app/manifests/v2", two.body), 201, "")
+		close(gate)
+		for range 2 * maxChanges {
+			if code := <-codes; code != 201 {
+				t.Fatal(code)
+			}
+		}
+		w.mustGet("own/app:v1", two) // it came last
 	}, func(w *world) {
 		w.opt.Policies = []TagRule{{Match: "own/*", Policy: Policy{TTL, time.Hour}}}
 	})

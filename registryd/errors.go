@@ -52,7 +52,7 @@ func answerTo(err error, rt route) (status int, e errcode.Error) {
 	case errors.Is(err, blobcache.ErrTooManyUploads):
 		return http.StatusTooManyRequests, errcode.ErrorCodeTooManyRequests.WithMessage("too many uploads are under way here, or were left unfinished: finish or cancel some; those that nobody goes on with are removed after a while")
 	case errors.Is(err, blobcache.ErrNoRoom):
-		return http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable.WithMessage("this host's disk has no room for it: let pushes that are under way end, raise cache.size, or push through another host. " + plain(err))
+		return http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable.WithMessage("this host's disk has no room for it, or it is larger than three quarters of cache.size: let pushes that are under way end, raise cache.size, or push through another host. " + plain(err))
 	case errors.As(err, &bucket) && !bucket.refused():
 		return http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable.WithMessage(plain(err))
 	case errors.Is(err, manifest.ErrDigest), rt == routeUpload && errors.Is(err, manifest.ErrMismatch):

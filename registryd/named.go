@@ -72,6 +72,13 @@ func (n *named) size(repo string, d manifest.Digest) (size int64, ok bool) {
 	return v.size, ok
 }
 
+// proven reports whether repo is known to have d, or has been: more than that a manifest
+// names it.
+func (n *named) proven(repo string, d manifest.Digest) bool {
+	v, ok := n.get(repo, d)
+	return ok && v.young(-1)
+}
+
 // add notes that repo has d; size -1 keeps one that is known.
 func (n *named) add(repo string, d manifest.Digest, size int64) { n.note(repo, d, size, time.Now()) }
 
@@ -84,10 +91,14 @@ func (n *named) note(repo string, d manifest.Digest, size int64, seen time.Time)
 	switch {
 	case !ok:
 		v = naming{size: size, seen: seen}
+	case v.seen.IsZero() && !seen.IsZero():
+		v.seen = seen
 	case size < 0 || v.size == size:
 		return
 	}
-	v.size = size
+	if size >= 0 {
+		v.size = size
+	}
 	n.known.Add(k, v)
 }
 

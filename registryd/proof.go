@@ -64,7 +64,7 @@ func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest
 
 // provenHere is prove without a network.
 func (g *Registry) provenHere(ctx context.Context, repo string, d manifest.Digest, e evidence) bool {
-	if _, ok := g.named.size(repo, d); ok {
+	if g.named.proven(repo, d) {
 		return true
 	}
 	if e.link(repo, d) {
@@ -72,8 +72,7 @@ func (g *Registry) provenHere(ctx context.Context, repo string, d manifest.Diges
 	} else {
 		g.scan(ctx, repo)
 	}
-	_, ok := g.named.size(repo, d) // a link may be of what was deleted a moment ago
-	return ok
+	return g.named.proven(repo, d) // a link may be of what was deleted a moment ago
 }
 
 // scan notes what the manifests on this disk name that the tags of repo stand

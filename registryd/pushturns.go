@@ -9,23 +9,25 @@ import (
 // pushTurns keep the delete of a manifest apart from the pushes of it, on this host. A
 // push makes it visible and then has a tag stand for it; a delete in between would
 // find no tag yet, and leave one without a manifest. Any number of pushes have their
-// turn at once, or one delete. (Two hosts agree by looking again: Remover.)
-type pushTurns struct {
+// turn at once, or one delete. (Two hosts agree by looking again: Remover.) So they do
+// with changes of one tag, which come one after another: they wait here, and not in a
+// place that other changes could have.
+type pushTurns[K comparable] struct {
 	mu sync.Mutex // guards by and what is in it; no I/O under it
-	by map[content]*pushTurn
+	by map[K]*pushTurn
 }
 
-// A pushTurn is of those who change one manifest now.
+// A pushTurn is of those who change one thing now.
 type pushTurn struct {
 	n       int  // how many
 	deletes bool // it is a delete
 	over    chan struct{}
 }
 
-func newPushTurns() *pushTurns { return &pushTurns{by: map[content]*pushTurn{}} }
+func newPushTurns[K comparable]() *pushTurns[K] { return &pushTurns[K]{by: map[K]*pushTurn{}} }
 
 // take waits for a turn, at most until ctx ends. done ends it.
-func (t *pushTurns) take(ctx context.Context, k content, deletes bool) (done func(), err error) {
+func (t *pushTurns[K]) take(ctx context.Context, k K, deletes bool) (done func(), err error) {
 	for {
 		other := t.join(k, deletes)
 		if other == nil {
@@ -34,14 +36,14 @@ func (t *pushTurns) take(ctx context.Context, k content, deletes bool) (done fun
 		select {
 		case <-other.over:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for another change of %s in %s: %w", k.d, k.repo, ctx.Err())
+			return nil, fmt.Errorf("waiting for another change of %v: %w", k, ctx.Err())
 		}
 	}
 }
 
 // join enters the turn that there is, or begins one; it returns that which has to end
 // first, if there is one.
-func (t *pushTurns) join(k content, deletes bool) (other *pushTurn) {
+func (t *pushTurns[K]) join(k K, deletes bool) (other *pushTurn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := t.by[k]
@@ -56,7 +58,7 @@ func (t *pushTurns) join(k content, deletes bool) (other *pushTurn) {
 	return nil
 }
 
-func (t *pushTurns) leave(k content) {
+func (t *pushTurns[K]) leave(k K) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := t.by[k]

@@ -73,7 +73,7 @@ func (g *Registry) referencesThere(ctx context.Context, repo Repository, m *mani
 		}
 		seen[d.Digest] = true
 		there := g.blobThere
-		if d.IsManifest() {
+		if d.IsManifest() || d.MediaType == "" && len(m.Manifests) > 0 {
 			there = g.manifestThere
 		}
 		looks.Go(func() error {

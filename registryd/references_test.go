@@ -23,6 +23,10 @@ func TestAnImageIsTakenWithoutItsLayersIfNothingIsChecked(t *testing.T) {
 		a.mustGet("own/other:v1", im) // all of it is in the bucket, and on this disk
 		a.pull("own/other:v1", im)
 		a.wantCode(a.send("PUT", "/v2/own/app/manifests/v1", im.body), 201, "")
+		// Also where nobody can look whether it is there.
+		a.bucket.fail("HASLAYER", errOutage)
+		a.wantCode(a.send("GET", "/v2/own/app/blobs/"+im.layerDigest().String(), nil), 503, "UNAVAILABLE")
+		a.bucket.fail("HASLAYER", nil)
 		for _, w := range []*world{a, b} {
 			w.mustGet("own/app:v1", im)
 			// To name a digest gives no right to it.

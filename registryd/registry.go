@@ -102,7 +102,8 @@ type Registry struct {
 	owed      *owed
 	open      *openUploads
 	staged    *stages
-	changing  *pushTurns
+	changing  *pushTurns[content]
+	tagging   *pushTurns[tagKey]
 	owners    *lru.Cache[manifest.Digest, string] // a repository of the bucket's own that has the blob
 	scanned   *lru.Cache[string, struct{}]        // repositories whose tags were scanned
 	linked    *lru.Cache[content, struct{}]       // layers whose links on disk are known to be there
@@ -165,7 +166,8 @@ func New(o Options) (*Registry, error) {
 		owed:          &owed{what: newLRU[content, struct{}](maxNamed)},
 		open:          newOpenUploads(),
 		staged:        newStages(),
-		changing:      newPushTurns(),
+		changing:      newPushTurns[content](),
+		tagging:       newPushTurns[tagKey](),
 		owners:        newLRU[manifest.Digest, string](maxNamed),
 		spool:         cacheSpool{o.Cache},
 		scanned:       newLRU[string, struct{}](maxRepositories),

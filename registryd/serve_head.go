@@ -13,11 +13,12 @@ import (
 //
 //	HEAD of                          by whom
 //	a bare name that could be own    everybody who may push, and soon
-//	any other that is an upstream's  who shows that he is about to push (seesPush): the
-//	                                 push is refused next, and says why
+//	any other that is an upstream's  those of them who show that they are about to push
+//	                                 (seesPush): it is refused next, and says why
 //
-// Who only wants to pull by the first takes it for a no too, and turns to his hub. A GET
-// keeps its 503: docker turns to its hub only then.
+// Who only wants to pull by a HEAD of the first row takes it for a no too, and turns to
+// his hub. A GET keeps its 503: docker turns to its hub only then. So does a HEAD by those
+// who may not push, as caches in front of this host are: they remember a no.
 
 // head answers a HEAD of a manifest or a blob.
 //
@@ -38,7 +39,7 @@ func (h *Handler) head(w *response, r *http.Request, t target) error {
 	} else {
 		err = h.blob(w, r, t, repo)
 	}
-	if err != nil && (hurries || ns == "" && !repo.Name.IsOwn() && seesPush(r, t, may)) {
+	if err != nil && (hurries || may && ns == "" && !repo.Name.IsOwn() && seesPush(r, t)) {
 		return beforePush(t.route, err)
 	}
 	return err
@@ -48,15 +49,15 @@ func (h *Handler) head(w *response, r *http.Request, t target) error {
 // like those before a push. Pulls get blobs without asking for them first, and containerd,
 // which alone begins a pull with a HEAD of the manifest, takes one of any type: */*. Who
 // has it asks for its one type. crane and oras list the types that they know before a
-// push, but so do the tools that only look for a new image: they are believed to push
-// where they may.
-func seesPush(r *http.Request, t target, may bool) bool {
+// push; so do tools that only look for a new image, and they are taken for pushers too.
+func seesPush(r *http.Request, t target) bool {
 	if t.route == routeBlob {
 		return true
 	}
 	types, any := 0, false
 	for _, line := range r.Header["Accept"] {
 		for one := range strings.SplitSeq(line, ",") {
+			one, _, _ = strings.Cut(one, ";")
 			switch strings.TrimSpace(one) {
 			case "":
 			case "*/*":
@@ -66,10 +67,10 @@ func seesPush(r *http.Request, t target, may bool) bool {
 			}
 		}
 	}
-	return types == 1 || types > 1 && !any && may
+	return types == 1 || types > 1 && !any
 }
 
-// beforePush is what a HEAD is answered with instead of err by which one who is about to
+// beforePush is the answer, instead of err, to a HEAD by which somebody who is about to
 // push looks at what an upstream has.
 func beforePush(rt route, err error) error {
 	if status, _ := answerTo(err, rt); status < http.StatusInternalServerError {

@@ -99,7 +99,10 @@ func (st *stage) arriving(ctx context.Context, least int64) (int64, manifest.Dig
 		st.least = least
 		size, d, grew, changed := st.size, st.digest, st.grew, st.changed
 		st.mu.Unlock()
-		if size >= least || !d.IsZero() {
+		switch {
+		case ctx.Err() != nil:
+			return size, d, ctx.Err()
+		case size >= least || !d.IsZero():
 			return size, d, nil
 		}
 		select {
@@ -207,8 +210,8 @@ func (s *session) beginStage(store StagingStore) {
 		close(st.over)
 	}
 	repo, id := s.repo.String(), s.id
-	// Its name is of the form of a digest, and nobody else's: what is noted of it lies
-	// beside what is noted of blobs.
+	// Its name has the form of a digest, so that what is noted of it lies beside what is
+	// noted of blobs.
 	key := manifest.MustDigest("sha256:" + name)
 	if !g.bg.run(math.MaxInt64, func(context.Context) {
 		err := g.writer.stage(ctx, key, func(ctx context.Context, note func(string)) error {

@@ -71,7 +71,7 @@ func (w *writer) note(d manifest.Digest, note string) {
 	case note == "" && len(lines) > 0:
 		w.uploads.set(d, nil)
 		w.file.add(record{write: write{Digest: d}, Void: true})
-	case note != "" && w.uploads.count < maxNotes:
+	case note != "" && (w.uploads.count < maxNotes || w.uploads.staged[d]): // a stage has four
 		w.uploads.set(d, append(lines[:len(lines):len(lines)], note))
 		w.file.add(record{write: write{Digest: d}, Note: note})
 	}

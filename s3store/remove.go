@@ -27,6 +27,8 @@ const (
 	// (RemovalGrace), and a fifth for timers: 400 ms are ten calls of S3, two of which a
 	// push of one tag makes meanwhile.
 	removeGrace = 500 * time.Millisecond
+	// removeLooks is how often that is tried while the bucket is in trouble: for 19 s.
+	removeLooks = 7
 )
 
 // errRemoveLimit is the cause of a removal that took too long.
@@ -135,17 +137,21 @@ func (s *Store) removal(ctx context.Context, repo string) (context.Context, cont
 }
 
 // removeTag leaves the entry of last in the tag's history for the end, if that is not
-// zero: a removal of that manifest which is cut short finds the tag by it again.
+// zero: a removal of that manifest which is cut short finds the tag by it again. What the
+// tag means has gone by then, and stays if another host has written it anew.
 func (s *Store) removeTag(ctx context.Context, repo, tag string, last manifest.Digest) error {
 	root, err := tagRoot(repo, tag)
 	if err != nil {
 		return err
 	}
-	end := ""
+	end, keep := "", ""
 	if !last.IsZero() {
 		end = root + historyEntry(last)
+		if keep, err = tagKey(repo, tag); err != nil {
+			return err
+		}
 	}
-	if err := s.removeBelow(ctx, root, end); err != nil {
+	if err := s.removeBelow(ctx, root, end, keep); err != nil {
 		return fmt.Errorf("removing tag %s:%s: %w", repo, tag, err)
 	}
 	return nil
@@ -162,8 +168,8 @@ func (s *Store) forgetTag(ctx context.Context, repo, tag string) error {
 
 // removeBelow removes all objects whose keys begin with prefix: the first of them
 // before the others are touched, which of a tag's is what it means, and the one with
-// the key end after them.
-func (s *Store) removeBelow(ctx context.Context, prefix, end string) error {
+// the key end after them. That with the key keep stays.
+func (s *Store) removeBelow(ctx context.Context, prefix, end, keep string) error {
 	after, ends, removed := "", false, 0
 	for range maxPages {
 		page, err := s.list(ctx, prefix, "", after, listPage)
@@ -173,7 +179,10 @@ func (s *Store) removeBelow(ctx context.Context, prefix, end string) error {
 		g, within := errgroup.WithContext(ctx)
 		g.SetLimit(removesAtOnce)
 		for _, o := range page.Objects {
-			if o.Key == end {
+			switch o.Key {
+			case keep:
+				continue
+			case end:
 				ends = true
 				continue
 			}
@@ -214,16 +223,22 @@ func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Dige
 	}
 	subject, desc, err := s.subjectOf(ctx, repo, d)
 	known := err == nil && !subject.IsZero()
+	if ctx.Err() != nil {
+		return tags, context.Cause(ctx)
+	}
 	// From here on whoever has asked for it may leave, but nothing is left half done.
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), removeLimit, errRemoveLimit)
 	defer cancel()
 	if err := s.remove(ctx, key); err != nil {
 		return tags, err
 	}
-	if s.pushedMeanwhile(ctx, repo, d) {
+	pushed, err := s.pushedMeanwhile(ctx, repo, d)
+	switch {
+	case err != nil:
+		return tags, fmt.Errorf("it is gone, but whether it was pushed meanwhile is not known: %w", err)
+	case pushed:
 		return tags, s.putLink(ctx, repo, key, d)
-	}
-	if known {
+	case known:
 		s.removeReferrer(ctx, repo, subject, desc)
 	}
 	return tags, nil
@@ -234,19 +249,34 @@ func (s *Store) removeManifest(ctx context.Context, repo string, d manifest.Dige
 func (s *Store) RemovalGrace() time.Duration { return s.grace / 5 * 4 }
 
 // pushedMeanwhile reports, after the grace, whether a tag stands for d, which was
-// removed. A bucket that cannot be asked then says no: what was to be removed is gone.
-func (s *Store) pushedMeanwhile(ctx context.Context, repo string, d manifest.Digest) bool {
-	time.Sleep(s.grace)
+// removed. A bucket in trouble is asked for a while: nobody else will look.
+func (s *Store) pushedMeanwhile(ctx context.Context, repo string, d manifest.Digest) (pushed bool, err error) {
+	wait := s.grace
+	for range removeLooks {
+		time.Sleep(wait)
+		if pushed, err = s.tagged(ctx, repo, d); err == nil {
+			break
+		}
+		wait = min(2*wait, 8*s.grace)
+	}
+	return pushed, err
+}
+
+// tagged reports whether a tag stands for d.
+func (s *Store) tagged(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
 	tags, err := s.onceMeant(ctx, repo, d)
 	if err != nil {
-		s.log.Debug("a removed manifest's tags were not looked at again", "repository", repo, "digest", d, "err", err)
+		return false, err
 	}
 	for _, tag := range tags {
-		if at, err := s.Tag(ctx, repo, tag); err == nil && at == d {
-			return true
+		switch at, err := s.Tag(ctx, repo, tag); {
+		case err == nil && at == d:
+			return true, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return false, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // removeTagsOf removes the tags that mean d, and returns those that are gone by that.
@@ -270,17 +300,21 @@ func (s *Store) removeTagsOf(ctx context.Context, repo string, d manifest.Digest
 			if err == nil && at != d {
 				return nil
 			}
+			forgot := false
 			if err == nil {
 				// At once: another host may have it move on at any time.
 				err = s.forgetTag(ctx, repo, tag)
+				forgot = err == nil
 			}
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
 				err = s.removeTag(ctx, repo, tag, d)
 			}
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // somebody else was faster
+				err = nil // it had no history, or somebody else was faster
+			} else if err == nil {
+				forgot = true
 			}
-			if err == nil {
+			if forgot {
 				mu.Lock()
 				gone = append(gone, tag)
 				mu.Unlock()

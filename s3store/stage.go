@@ -25,7 +25,7 @@ const (
 	// They are more than the parts of one blob that are sent, since nothing of them comes
 	// this way. With 64 MiB no copy comes near the wait for an answer.
 	copyRange    = 64 << 20
-	copiesAtOnce = 16
+	copiesAtOnce = 16 // of all blobs together
 )
 
 var (
@@ -104,6 +104,9 @@ func (st *stage) run(outer context.Context, arriving func(context.Context, int64
 	defer cancel()
 	for off := int64(0); ; {
 		size, d, err := arriving(within, off+st.part)
+		if err == nil {
+			err = within.Err() // a part has failed: none is sent behind it
+		}
 		if err != nil {
 			cancel()
 			if why := parts.Wait(); why != nil && !errors.Is(why, context.Canceled) {
@@ -245,7 +248,11 @@ func (st *stage) copy(ctx context.Context, p *partWrite, etag string) error {
 	for number, off := 1, int64(0); off < p.size && within.Err() == nil; number, off = number+1, off+copyRange {
 		n := min(copyRange, p.size-off)
 		copies.Go(func() error {
-			return st.exchange(within, func(ctx context.Context) error {
+			if err := st.s.copies.Acquire(within, 1); err != nil {
+				return err
+			}
+			defer st.s.copies.Release(1)
+			return st.sized(within, n, func(ctx context.Context) error {
 				tag, err := st.s.bucket.CopyPart(ctx, p.key, p.up.id, number, st.key, etag, off, n)
 				if err == nil {
 					p.mu.Lock()
@@ -277,6 +284,9 @@ func (st *stage) sized(ctx context.Context, size int64, call func(context.Contex
 		}
 		within, cancel := context.WithTimeoutCause(ctx, limit, errSilent)
 		err := call(within)
+		if err != nil && errors.Is(context.Cause(within), errSilent) {
+			err = fmt.Errorf("%w: %w", errSilent, err)
+		}
 		cancel()
 		if err == nil {
 			return nil

@@ -56,8 +56,11 @@ func (s *Store) removeStaged(ctx context.Context, st staged) error {
 		errs = append(errs, s.drop(ctx, st.key, st.id))
 	}
 	err := s.exchange(ctx, answerLimit, func(ctx context.Context) error { return s.bucket.Delete(ctx, st.key) })
-	if errors.Is(err, fs.ErrPermission) {
-		s.staging.failed(err, time.Now())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil && ctx.Err() == nil && !outage(err) && !errors.Is(err, ErrUnavailable) {
+		s.staging.spare(stagingRefused, time.Now())
 		s.log.Warn("the bucket does not let this host remove what a push left under _uploads; large pushes are sent in another way from here on", "key", st.key, "err", err)
 	}
 	return errors.Join(append(errs, err)...)

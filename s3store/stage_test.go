@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/http"
 	"os"
@@ -215,6 +216,45 @@ func TestStageWhoseUploadEndsLeavesNothing(t *testing.T) {
 		t.Error("that was the bucket's fault")
 	}
 	a.wantRemoved(t, s, f)
+}
+
+// zeros are as many bytes as one likes.
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
+
+// More has landed than is being sent when a part fails, or nobody wants the blob any more:
+// the stage ends, with the part's error.
+func TestStageThatIsBehindEnds(t *testing.T) {
+	const behind = 12 * stagePart
+	for _, leaves := range []bool{false, true} {
+		s, f, _, _ := stagedBlob(t, "minio")
+		ctx, cancel := context.WithCancel(t.Context())
+		f.Fault(func(r *http.Request) *s3test.Fault {
+			if s3test.Op(r) != "upload_part" {
+				return nil
+			}
+			if leaves {
+				cancel()
+			}
+			return &s3test.Fault{Status: 403}
+		})
+		a, done := newArrival(), make(chan error, 1)
+		a.set(behind, manifest.Digest{}, nil)
+		go func() { done <- s.StageBlob(ctx, "team/app", stagedID, zeros{}, a.arriving, func(string) {}) }()
+		select {
+		case err := <-done:
+			if !leaves && !errors.Is(err, fs.ErrPermission) || err == nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it goes on")
+		}
+		cancel()
+		if _, ok := s.StageFrom(); ok != leaves {
+			t.Errorf("the next is staged: %v", ok)
+		}
+	}
 }
 
 func TestStageOfABlobThatIsThereIsDropped(t *testing.T) {

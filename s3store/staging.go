@@ -9,7 +9,8 @@ import (
 
 const (
 	// stagingRefused is for how long a bucket is spared stages that said that it does not
-	// know copies, or that this host may not write there: somebody has to change that.
+	// know copies, or that this host may not write there, or that took too long for them:
+	// somebody has to change that.
 	stagingRefused = time.Hour
 	// stagingFailed is the same after any other failure.
 	stagingFailed = time.Minute
@@ -63,9 +64,14 @@ func (g *staging) failed(err error, now time.Time) {
 		return
 	}
 	rest := stagingFailed
-	if errors.Is(err, fs.ErrPermission) || notImplemented(err) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errSilent) || notImplemented(err) {
 		rest = stagingRefused
 	}
+	g.spare(rest, now)
+}
+
+// spare has there be no stages for a while.
+func (g *staging) spare(rest time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if until := now.Add(rest); until.After(g.until) {

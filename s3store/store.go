@@ -62,6 +62,7 @@ type Store struct {
 	retry  retryBudget
 	slots  *slots              // ranges in flight
 	writes *semaphore.Weighted // bodies being sent
+	copies *semaphore.Weighted // made by the bucket itself
 	first  answerTimes         // times to the first byte
 	rights rights              // what the bucket lets us do
 
@@ -92,7 +93,7 @@ const (
 
 // New returns a Store over b. It speaks to nobody.
 func New(b Bucket, o Options) *Store {
-	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites),
+	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites), copies: semaphore.NewWeighted(copiesAtOnce),
 		referrers: newReferrers(), grace: removeGrace}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -138,6 +138,22 @@ func (t *ownTruth) removedSince(k ownKey, begun time.Time) bool {
 	})
 }
 
+// cutShort reports whether a delete of a manifest was not acknowledged, or a push beside
+// one: whoever did not come to look whether the other one was there leaves a tag on
+// nothing.
+func (t *ownTruth) cutShort(repo string, d manifest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, deleted, cut := t.registers[manifestOf(repo, d)], false, false
+	if r == nil {
+		return false
+	}
+	for _, w := range r.writes {
+		deleted, cut = deleted || w.value.IsZero(), cut || !w.acked
+	}
+	return deleted && cut
+}
+
 // may reports whether who asks at node between from and to may find value there (the
 // zero Digest: nothing). stale is for how long what was deleted elsewhere may be shown.
 func (t *ownTruth) may(k ownKey, value manifest.Digest, n *node, from, to time.Time, stale time.Duration) bool {
@@ -218,6 +234,7 @@ func (t *ownTruth) next() uint64 {
 func (w *world) wantRightOwn() {
 	b := s3Bucket{w.s3, ""}
 	a := newAuditor(b)
+	a.dangles = w.own.cutShort
 	if err := a.audit(); err != nil {
 		w.found("%v", err)
 		return

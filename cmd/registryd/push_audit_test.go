@@ -48,6 +48,7 @@ type auditor struct {
 	right   map[string]bool                           // blobs whose bytes were compared
 	parsed  map[manifest.Digest]*manifest.Manifest    // what was found under revisions
 	skipped func(repo string, d manifest.Digest) bool // layers that were deleted on purpose; nil: none
+	dangles func(repo string, d manifest.Digest) bool // manifests that a tag may stand for and that are gone; nil: none
 }
 
 func newAuditor(b openBucket) *auditor {
@@ -110,7 +111,7 @@ func (a *auditor) object(key string) error {
 		}
 		return a.revision(repo, d)
 	case strings.HasPrefix(what, "manifests/tags/"):
-		if !a.there[revisionKey(repo, d)] {
+		if !a.there[revisionKey(repo, d)] && (a.dangles == nil || !a.dangles(repo, d)) {
 			return fmt.Errorf("%s stands for %s, which is not visible there", key, d)
 		}
 	}

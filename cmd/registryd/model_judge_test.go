@@ -54,8 +54,7 @@ func (x *operation) judge(q *request, p *reply) verdict {
 		}
 		return refused
 	case code == http.StatusNotFound:
-		x.judgeMissing(q, p)
-		return refused
+		return x.judgeMissing(q, p)
 	}
 	w.found("%s: %s %s%s: %s", x, q.method, q.repo.name, q.path, p)
 	return refused
@@ -70,19 +69,24 @@ func (x *operation) tagSlack(p *reply) time.Duration {
 	return slack
 }
 
-// judgeMissing checks a 404.
-func (x *operation) judgeMissing(q *request, p *reply) {
-	w := x.world
+// judgeMissing checks a 404. To a HEAD by who may push, as everybody here, it may also
+// stand for an outage.
+func (x *operation) judgeMissing(q *request, p *reply) verdict {
+	w, there, what := x.world, false, q.tag
 	switch {
 	case q.tag != "":
-		if !w.truth.stood(q.repo, q.tag, manifest.Digest{}, p.begun.Add(-x.tagSlack(p)), p.ended) {
-			w.found("%s: 404 for %s:%s, which was there all the time: %s", x, q.repo.name, q.tag, p)
-		}
+		there = !w.truth.stood(q.repo, q.tag, manifest.Digest{}, p.begun.Add(-x.tagSlack(p)), p.ended)
 	case !q.digest.IsZero():
-		if _, ok := w.truth.object(q.repo, q.digest); ok {
-			w.found("%s: 404 for %s of %s, which was there all the time: %s", x, q.digest, q.repo.name, p)
-		}
+		_, there = w.truth.object(q.repo, q.digest)
+		what = q.digest.String()
 	}
+	if there && q.method == http.MethodHead {
+		return failed
+	}
+	if there {
+		w.found("%s: 404 for %s of %s, which was there all the time: %s", x, what, q.repo.name, p)
+	}
+	return refused
 }
 
 // judgeContent checks a success: headers, bytes, and the tag's age.

@@ -107,7 +107,7 @@ func (f *folder) CompleteMultipart(ctx context.Context, key, id string, parts []
 	if err != nil {
 		return "", err
 	}
-	r.RemoveAll(dir) // what is left of it, the sweep takes
+	_ = removeParts(r, dir) // what is left of it, the sweep takes
 	return tag, nil
 }
 
@@ -118,7 +118,12 @@ func (f *folder) AbortMultipart(ctx context.Context, key, id string) (err error)
 		return err
 	}
 	defer r.Close()
-	// The key goes last: without it nobody finds what a kill in between leaves.
+	return removeParts(r, dir)
+}
+
+// removeParts removes an upload's folder. The key goes last: without it nobody finds
+// what a kill in between leaves.
+func removeParts(r *os.Root, dir string) error {
 	parts, err := fs.ReadDir(r.FS(), dir)
 	for _, part := range parts {
 		if part.Name() != "key" {

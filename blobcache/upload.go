@@ -150,7 +150,7 @@ func (u *Upload) reserve(n int64) (size int64, err error) {
 	if need <= 0 {
 		return size, nil
 	}
-	if err := u.c.shareUploads(need); err != nil {
+	if err := u.c.shareUploads(taken, need); err != nil {
 		return size, uploadTrouble(fmt.Errorf("upload %s behind byte %d: %w", u.name, size, err))
 	}
 	if err := u.c.ledger.take(need, 0); err != nil {

@@ -110,13 +110,19 @@ func (c *Cache) evictUpload() (freed int64, ok bool) {
 	return e.blocks, true
 }
 
-// shareUploads has n more bytes of uploads be within their share of the budget, for which
-// those that were left go. Several at once may pass it by a piece each.
-func (c *Cache) shareUploads(n int64) error {
+// shareUploads has n more bytes of an upload that has taken some be within the share of
+// all, for which those that were left go. There may be a thousand of them: they are
+// counted once a step, for all of it. Several at once may pass the share by a step each.
+func (c *Cache) shareUploads(taken, n int64) error {
 	share := uploadShare(c.ledger.most())
+	step := max(block, min(1<<20, share/64))
+	begun := (taken + n) / step * step
+	if taken > 0 && taken >= begun {
+		return nil
+	}
 	for {
 		_, bytes := c.uploads.sums()
-		if bytes+n <= share {
+		if bytes-taken+begun+step <= share {
 			return nil
 		}
 		name, e := c.uploads.claimOldest(false, time.Now())

@@ -17,7 +17,7 @@ func (w *writer) stage(ctx context.Context, key manifest.Digest, send func(conte
 	}
 	defer w.endStage(key, t)
 	w.mu.Lock()
-	left, full := len(w.uploads.notes[key]) > 0, w.uploads.count+8 > maxNotes
+	left, full := len(w.uploads.notes[key]) > 0, w.uploads.count >= maxNotes
 	w.mu.Unlock()
 	switch {
 	case full:

@@ -36,9 +36,9 @@ func (s *session) receive(b *received, r io.Reader) error {
 //	body ──> spool ──> digest matched ──> bucket ──> link there ──> blob and link here
 //
 // Where the digest is known before the bytes are, they go to the bucket while they
-// arrive; where it is not, those of a large blob do under another key (stage.go). When finish returns nil the bucket has all of it. When the bucket does not
-// take it now, or the body breaks off, the upload stays; when it does not have the
-// digest it is gone.
+// arrive; where it is not, those of a large blob do under another key (stage.go). When
+// finish returns nil the bucket has all of it. When the bucket does not take it now, or
+// the body breaks off, the upload stays; when it does not have the digest it is gone.
 func (s *session) finish(ctx context.Context, d manifest.Digest, b *received) error {
 	var x *transit
 	var r io.Reader = b

@@ -2,8 +2,6 @@ package clients
 
 import (
 	"encoding/json"
-	"io"
-	"net/http"
 	"testing"
 
 	"hostlocal/cmd/testdeps/need"
@@ -73,16 +71,7 @@ func TestIndexesOfSeveralPlatformsArePushed(t *testing.T) {
 // platforms counts the images of tag v1 by their processor.
 func (d *daemon) platforms(t *testing.T, repo string) map[string]int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.addr+"/v2/"+repo+"/manifests/v1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", manifestTypes)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	_, body := d.ask(t, repo, "v1")
 	var index struct {
 		Manifests []struct {
 			Platform struct {
@@ -90,11 +79,7 @@ func (d *daemon) platforms(t *testing.T, repo string) map[string]int {
 			} `json:"platform"`
 		} `json:"manifests"`
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err == nil {
-		err = json.Unmarshal(body, &index)
-	}
-	if err != nil {
+	if err := json.Unmarshal(body, &index); err != nil {
 		t.Fatal(err)
 	}
 	n := map[string]int{}

@@ -117,6 +117,17 @@ const manifestTypes = "application/vnd.oci.image.index.v1+json, application/vnd.
 // the body has to be right.
 func (d *daemon) manifest(t *testing.T, repo, reference string) (status int, digest string) {
 	t.Helper()
+	resp, body := d.ask(t, repo, reference)
+	digest = resp.Header.Get("Docker-Content-Digest")
+	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256(body)); resp.StatusCode == http.StatusOK && sum != digest {
+		t.Errorf("%s/%s:%s has digest %s and says %s", d.addr, repo, reference, sum, digest)
+	}
+	return resp.StatusCode, digest
+}
+
+// ask asks the daemon for a manifest.
+func (d *daemon) ask(t *testing.T, repo, reference string) (*http.Response, []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.addr+"/v2/"+repo+"/manifests/"+reference, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -131,11 +142,7 @@ func (d *daemon) manifest(t *testing.T, repo, reference string) (status int, dig
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest = resp.Header.Get("Docker-Content-Digest")
-	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256(body)); resp.StatusCode == http.StatusOK && sum != digest {
-		t.Errorf("%s/%s:%s has digest %s and says %s", d.addr, repo, reference, sum, digest)
-	}
-	return resp.StatusCode, digest
+	return resp, body
 }
 
 // wantMissing fails the test if any of the daemons has the tag v1.

@@ -59,8 +59,8 @@ func TestAManifestWithoutEndIsRefused(t *testing.T) {
 			t.Errorf("status %d", res.StatusCode)
 		}
 	}
-	if zeros.n > 8*manifest.MaxSize {
-		t.Errorf("%d bytes were taken", zeros.n)
+	if n := zeros.n.Load(); n > 8*manifest.MaxSize {
+		t.Errorf("%d bytes were taken", n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,3 +30,7 @@ func (u *Upload) Reopen() (*os.File, error) {
 	}
 	return f, nil
 }
+
+// SyscallConn implements syscall.Conn: what can be read of the upload can be read in its
+// file, at the same offset. The descriptor is gone when the upload has ended.
+func (u *Upload) SyscallConn() (syscall.RawConn, error) { return u.f.SyscallConn() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"hostlocal/blobcache"
@@ -32,6 +33,7 @@ type spooled interface {
 	ReadFrom(r io.Reader) (int64, error)
 	// ReadAtContext waits for bytes that are still to come.
 	ReadAtContext(ctx context.Context, p []byte, off int64) (int, error)
+	syscall.Conn // the file of its bytes
 	// Reopen is another file of its bytes, which outlives it.
 	Reopen() (*os.File, error)
 	Digest(a manifest.Algorithm) (manifest.Digest, error)

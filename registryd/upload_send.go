@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 
 	"hostlocal/manifest"
 )
@@ -54,6 +55,9 @@ func (p passenger) ReadAt(b []byte, off int64) (int, error) {
 // InOrder implements s3store.InOrder.
 func (p passenger) InOrder() {}
 
+// SyscallConn implements syscall.Conn.
+func (p passenger) SyscallConn() (syscall.RawConn, error) { return p.spool.SyscallConn() }
+
 // decide says what became of the body: nil if the digest matched. What broke off may
 // be gone on with; what is wrong leaves nothing in the bucket.
 func (x *transit) decide(err error) {
@@ -83,3 +87,6 @@ func (l landed) InOrder() {}
 
 // ReadAt implements io.ReaderAt.
 func (l landed) ReadAt(b []byte, off int64) (int, error) { return l.spool.ReadAtContext(l.ctx, b, off) }
+
+// SyscallConn implements syscall.Conn.
+func (l landed) SyscallConn() (syscall.RawConn, error) { return l.spool.SyscallConn() }

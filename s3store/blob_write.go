@@ -192,17 +192,21 @@ func landed(r io.ReaderAt, off, n int64) error {
 // one of the bucket.
 type section struct {
 	*io.SectionReader
+	source io.ReaderAt
 	off    int64
 	failed atomic.Pointer[error] // the SDKs read in goroutines of their own
 }
 
 func newSection(r io.ReaderAt, off, n int64) *section {
-	return &section{SectionReader: io.NewSectionReader(r, off, n), off: off}
+	return &section{SectionReader: io.NewSectionReader(r, off, n), source: r, off: off}
 }
 
 // Read implements io.Reader.
 func (s *section) Read(p []byte) (int, error) {
 	n, err := s.SectionReader.Read(p)
+	if at, _ := s.Seek(0, io.SeekCurrent); err == io.EOF && at < s.Size() {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil && err != io.EOF {
 		s.failed.Store(&err)
 	}

@@ -27,6 +27,7 @@ func (c *client) call(caller context.Context, op, key string, conditional bool, 
 // open is call for an exchange that goes on after f: the caller ends it.
 func (c *client) open(caller context.Context, op, key string, conditional bool, body *window, f func(context.Context) error) (*exchange, error) {
 	x := begin(caller, op, key)
+	x.body = body
 	if op != "list" {
 		if err := checkKey(key); err != nil {
 			return x, invalid(op, key, "%w", err)

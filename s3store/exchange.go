@@ -21,6 +21,7 @@ type Observe func(op string, status int, d time.Duration)
 // It travels in the request's context, from the driver to the wire.
 type exchange struct {
 	op, key string
+	body    *window         // nil: it sends nothing of the caller's
 	caller  context.Context // ends when the caller loses interest
 	ctx     context.Context // ends also when the exchange stalls, with errStalled
 	cancel  context.CancelCauseFunc
@@ -102,7 +103,11 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if req.Body != nil && req.Body != http.NoBody {
 		req = req.Clone(req.Context())
-		req.Body = watchWrites(req.Body, writeStalls*w.stall, x.cancel)
+		body := watchWrites(req.Body, writeStalls*w.stall, x.cancel)
+		if x.body != nil && req.ContentLength == x.body.size { // and not wrapped into chunks
+			body.file = x.body.inFile()
+		}
+		req.Body = body
 	}
 	start := time.Now()
 	x.status, x.header = 0, nil

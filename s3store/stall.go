@@ -26,6 +26,7 @@ var errStalled = fmt.Errorf("the store stalled: %w", os.ErrDeadlineExceeded)
 // would hit the next exchange.
 type watch struct {
 	io.ReadCloser
+	file   *inFile // nil: it is read
 	timer  *time.Timer
 	limit  time.Duration
 	writes bool // time what happens between the reads, not the reads
@@ -39,7 +40,7 @@ func watchReads(body io.ReadCloser, limit time.Duration, cancel context.CancelCa
 
 // watchWrites times what the transport does between two reads of a request's body:
 // that is when it writes to the connection.
-func watchWrites(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc) io.ReadCloser {
+func watchWrites(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc) *watch {
 	return newWatch(body, limit, cancel, true)
 }
 

@@ -11,7 +11,7 @@ import (
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext: (&dialer{net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}}).dial,
 		// 16 ranges for a blob, 32 for a host, writes beside them: with the default
 		// of 2 idle connections a host almost each would be a new handshake.
 		MaxIdleConnsPerHost: 256,

@@ -55,6 +55,9 @@ func (p passenger) ReadAt(b []byte, off int64) (int, error) {
 // InOrder implements s3store.InOrder.
 func (p passenger) InOrder() {}
 
+// Such bytes leave by sendfile, where they can (s3store).
+var _, _ syscall.Conn = passenger{}, landed{}
+
 // SyscallConn implements syscall.Conn.
 func (p passenger) SyscallConn() (syscall.RawConn, error) { return p.spool.SyscallConn() }
 

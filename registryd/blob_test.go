@@ -103,7 +103,7 @@ func TestABlobComesFromTheBucketFirst(t *testing.T) {
 			w.t.Fatal(err)
 		}
 		w.wantCalls(&w.hub.calls, "", 0)
-		w.wantCalls(&w.bucket.calls, "HASLAYER", 1)
+		w.wantCalls(&w.bucket.calls, "LAYERLINK", 1)
 	})
 }
 
@@ -112,7 +112,7 @@ func TestABlobNamedByAManifestCostsTheBucketNoQuestion(t *testing.T) {
 		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 		w.hub.push(w.t, "library/app:v1", "one")
 		w.pull("library/app:v1", im)
-		w.wantCalls(&w.bucket.calls, "HASLAYER", 0)
+		w.wantCalls(&w.bucket.calls, "LAYERLINK", 0)
 		w.wantCalls(&w.bucket.calls, "STAT", 0)
 	})
 }
@@ -133,7 +133,7 @@ func TestASlowBucketServesABlobWhileTheUpstreamIsOut(t *testing.T) {
 	within(t, func(w *world) {
 		im := w.bucket.push(w.t, "docker.io/library/app:v1", "one")
 		w.hub.fail("", errOutage)
-		w.bucket.on("HASLAYER", func(ctx context.Context) error {
+		w.bucket.on("LAYERLINK", func(ctx context.Context) error {
 			select {
 			case <-time.After(time.Second):
 				return nil

@@ -133,8 +133,8 @@ func (b *bucket) hasManifest(ctx context.Context, repo string, d manifest.Digest
 	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasManifest(ctx, repo, d) })
 }
 
-func (b *bucket) hasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	return askBucket(ctx, b, func(ctx context.Context) (bool, error) { return b.store.HasLayer(ctx, repo, d) })
+func (b *bucket) layerLink(ctx context.Context, repo string, d manifest.Digest) (time.Duration, error) {
+	return askBucket(ctx, b, func(ctx context.Context) (time.Duration, error) { return b.store.LayerLink(ctx, repo, d) })
 }
 
 func (b *bucket) statBlob(ctx context.Context, d manifest.Digest) (int64, error) {

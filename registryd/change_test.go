@@ -400,13 +400,13 @@ func TestALinkIsLookedAtOnceATTL(t *testing.T) {
 			w.mustGet("own/app@"+im.d.String(), im)
 		}
 		w.wantCalls(&w.bucket.calls, "HASMANIFEST", before+1)
-		before = w.bucket.count("HASLAYER")
+		before = w.bucket.count("LAYERLINK")
 		for range 10 {
 			if _, err := w.blob("own/app", im.layerDigest()); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.wantCalls(&w.bucket.calls, "HASLAYER", before+1)
+		w.wantCalls(&w.bucket.calls, "LAYERLINK", before+1)
 		// An outage serves what is known, and does not cost each request a wait.
 		time.Sleep(linkTTL)
 		w.bucket.stall("")

@@ -226,6 +226,7 @@ type memStore struct {
 	data      sync.Mutex
 	blobs     map[manifest.Digest][]byte
 	layers    map[content]bool
+	linked    map[content]time.Time // when a layer was, as far as the bucket says
 	revisions map[content]bool
 	tags      map[tagKey]manifest.Digest
 	referrers map[content]map[manifest.Digest]manifest.Descriptor // by subject
@@ -237,7 +238,7 @@ type memStore struct {
 func newMemStore() *memStore {
 	return &memStore{
 		patience: 100 * time.Millisecond,
-		blobs:    map[manifest.Digest][]byte{}, layers: map[content]bool{},
+		blobs:    map[manifest.Digest][]byte{}, layers: map[content]bool{}, linked: map[content]time.Time{},
 		revisions: map[content]bool{}, tags: map[tagKey]manifest.Digest{},
 		referrers: map[content]map[manifest.Digest]manifest.Descriptor{},
 	}
@@ -300,13 +301,20 @@ func (s *memStore) PutBlob(ctx context.Context, d manifest.Digest, size int64, r
 	return nil
 }
 
-func (s *memStore) HasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
-	if err := s.enter(ctx, "HASLAYER", repo+"@"+d.String()); err != nil {
-		return false, err
+func (s *memStore) LayerLink(ctx context.Context, repo string, d manifest.Digest) (time.Duration, error) {
+	if err := s.enter(ctx, "LAYERLINK", repo+"@"+d.String()); err != nil {
+		return 0, err
 	}
 	s.data.Lock()
 	defer s.data.Unlock()
-	return s.layers[content{repo, d}], nil
+	k := content{repo, d}
+	if !s.layers[k] {
+		return 0, fmt.Errorf("bucket: no layer %s@%s: %w", repo, d, fs.ErrNotExist)
+	}
+	if at, ok := s.linked[k]; ok {
+		return time.Since(at), nil
+	}
+	return -1, nil
 }
 
 func (s *memStore) LinkLayer(ctx context.Context, repo string, d manifest.Digest) error {
@@ -315,7 +323,7 @@ func (s *memStore) LinkLayer(ctx context.Context, repo string, d manifest.Digest
 	}
 	s.data.Lock()
 	defer s.data.Unlock()
-	s.layers[content{repo, d}] = true
+	s.layers[content{repo, d}], s.linked[content{repo, d}] = true, time.Now()
 	s.wrote("layer %s@%s", repo, d)
 	return nil
 }

@@ -39,8 +39,8 @@ type naming struct {
 
 	seen   time.Time // when the link was last seen in the bucket, or else when a manifest first proved it; zero: never
 	linked bool      // seen is of the link
-	// stored is when the bytes were last seen in the bucket, or written there, beside the
-	// link of one of its own.
+	// stored is when the bytes were last seen in the bucket, or written there, by this host
+	// or by who made the link of one of its own.
 	stored time.Time
 	// gone says that at seen there was no link. Only a link that was looked for
 	// later brings it back; that a manifest names it does not.
@@ -121,8 +121,8 @@ func (n *named) saw(repo string, d manifest.Digest, size int64, asked time.Time)
 	n.known.Add(k, v)
 }
 
-// stored notes that the bucket, asked at the time given, has the bytes of d, whose link
-// was seen in its own repo.
+// stored notes that the bucket had the bytes of d at the time given, zero if that is not
+// known. The link was seen in its own repo.
 func (n *named) stored(repo string, d manifest.Digest, asked time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

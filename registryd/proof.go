@@ -17,18 +17,19 @@ const maxScannedTags = 256
 // evidence is who can testify that a repository has a digest, beside the
 // manifests on this disk.
 type evidence struct {
-	layer    bool // it is about a blob
-	link     func(repo string, d manifest.Digest) bool
-	bucket   func(context.Context, Repository, manifest.Digest) error
+	layer bool // it is about a blob
+	link  func(repo string, d manifest.Digest) bool
+	// bucket also says when a blob's bytes were there, zero if that is not known.
+	bucket   func(context.Context, Repository, manifest.Digest) (stored time.Time, err error)
 	upstream func(context.Context, Repository, manifest.Digest) error
 }
 
 func (g *Registry) ofManifest() evidence {
-	return evidence{false, g.links.HasManifest, g.bucketHasManifest, g.upstreamHasManifest}
+	return evidence{false, g.links.HasManifest, g.bucketManifest, g.upstreamHasManifest}
 }
 
 func (g *Registry) ofBlob() evidence {
-	return evidence{true, g.links.HasLayer, g.bucketHasLayer, g.upstreamHasBlob}
+	return evidence{true, g.links.HasLayer, g.bucketLayer, g.upstreamHasBlob}
 }
 
 // prove returns nil if d may be served under repo: a manifest on this disk names
@@ -53,7 +54,10 @@ func (g *Registry) prove(ctx context.Context, repo Repository, d manifest.Digest
 		err = e.upstream(ctx, repo, d)
 	default:
 		_, err = staggered(ctx, g.bg, g.bucket.store.Patience(),
-			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.bucket(ctx, repo, d) },
+			func(ctx context.Context) (none struct{}, err error) {
+				_, err = e.bucket(ctx, repo, d)
+				return none, err
+			},
 			func(ctx context.Context) (struct{}, error) { return struct{}{}, e.upstream(ctx, repo, d) })
 	}
 	if err == nil {
@@ -108,20 +112,28 @@ func (g *Registry) readTags(repo Repository) {
 	}
 }
 
-// yes makes an answer of a bucket's link out of a bool.
-func yes(ok bool, err error) error {
+func (g *Registry) bucketManifest(ctx context.Context, repo Repository, d manifest.Digest) (time.Time, error) {
+	ok, err := g.bucket.hasManifest(ctx, repo.String(), d)
 	if err == nil && !ok {
-		return fmt.Errorf("the bucket has no link: %w", fs.ErrNotExist)
+		err = fmt.Errorf("the bucket has no link: %w", fs.ErrNotExist)
 	}
-	return err
+	return time.Time{}, err
 }
 
-func (g *Registry) bucketHasManifest(ctx context.Context, repo Repository, d manifest.Digest) error {
-	return yes(g.bucket.hasManifest(ctx, repo.String(), d))
+// bucketLayer takes a link for a word on the bytes at the time when it was written:
+// all who write one have seen them before, or brought them.
+func (g *Registry) bucketLayer(ctx context.Context, repo Repository, d manifest.Digest) (time.Time, error) {
+	asked := time.Now()
+	age, err := g.bucket.layerLink(ctx, repo.String(), d)
+	if err != nil || age < 0 {
+		return time.Time{}, err
+	}
+	return asked.Add(-age), nil
 }
 
 func (g *Registry) bucketHasLayer(ctx context.Context, repo Repository, d manifest.Digest) error {
-	return yes(g.bucket.hasLayer(ctx, repo.String(), d))
+	_, err := g.bucketLayer(ctx, repo, d)
+	return err
 }
 
 func (g *Registry) upstreamHasManifest(ctx context.Context, repo Repository, d manifest.Digest) error {

@@ -83,10 +83,11 @@ func never[V any](V, error) bool { return false }
 // lookAt asks the bucket for a link, and notes what it says.
 func (g *Registry) lookAt(ctx context.Context, repo Repository, d manifest.Digest, e evidence) error {
 	asked := time.Now()
-	err := e.bucket(ctx, repo, d)
+	stored, err := e.bucket(ctx, repo, d)
 	switch {
 	case err == nil:
 		g.named.saw(repo.String(), d, -1, asked)
+		g.named.stored(repo.String(), d, stored)
 	case errors.Is(err, fs.ErrNotExist):
 		g.disown(repo.String(), d, e.layer, asked)
 	}
@@ -98,7 +99,8 @@ func (g *Registry) inBucket(ctx context.Context, repo Repository, d manifest.Dig
 	if repo.Name.IsOwn() {
 		return g.lookAt(ctx, repo, d, e)
 	}
-	return e.bucket(ctx, repo, d)
+	_, err := e.bucket(ctx, repo, d)
+	return err
 }
 
 // excuse has a manifest be served without a look at its link: the tag that stands

@@ -106,15 +106,16 @@ func (g *Registry) manifestThere(ctx context.Context, repo Repository, d manifes
 	return g.lookAt(ctx, repo, d, g.ofManifest())
 }
 
-// blobThere looks for a blob's link and for its bytes, unless they were seen lately. A
-// stock registry's collection takes the bytes and may leave the link; a client that asks
-// this host first, which has them on its disk, does not send them. So this host does.
+// blobThere looks for a blob's link and for its bytes, unless they were seen lately, or
+// the link was written lately, by whomever. A stock registry's collection takes the bytes
+// and may leave the link; a client that asks this host first, which has them on its disk,
+// does not send them. So this host does.
 func (g *Registry) blobThere(ctx context.Context, repo Repository, d manifest.Digest) error {
 	if g.storedLately(repo, d) {
 		return nil
 	}
 	if !g.linkedLately(repo, d) {
-		if err := g.lookAt(ctx, repo, d, g.ofBlob()); err != nil {
+		if err := g.lookAt(ctx, repo, d, g.ofBlob()); err != nil || g.storedLately(repo, d) {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -24,9 +25,9 @@ func TestAnImageIsTakenWithoutItsLayersIfNothingIsChecked(t *testing.T) {
 		a.pull("own/other:v1", im)
 		a.wantCode(a.send("PUT", "/v2/own/app/manifests/v1", im.body), 201, "")
 		// Also where nobody can look whether it is there.
-		a.bucket.fail("HASLAYER", errOutage)
+		a.bucket.fail("LAYERLINK", errOutage)
 		a.wantCode(a.send("GET", "/v2/own/app/blobs/"+im.layerDigest().String(), nil), 503, "UNAVAILABLE")
-		a.bucket.fail("HASLAYER", nil)
+		a.bucket.fail("LAYERLINK", nil)
 		for _, w := range []*world{a, b} {
 			w.mustGet("own/app:v1", im)
 			// To name a digest gives no right to it.
@@ -74,4 +75,38 @@ func TestAnIndexComesAfterItsImagesIfAllIsChecked(t *testing.T) {
 		b.push("own/app:v1", "one") // through another host
 		a.wantCode(a.send("PUT", "/v2/own/app/manifests/all", index), 201, "")
 	}, checks(ReferencesAll))
+}
+
+// What another host has pushed lately, or this one before it was restarted, costs one look a
+// blob: a link is a word on the bytes, for as long as it is young.
+func TestAYoungLinkIsAWordOnItsBytes(t *testing.T) {
+	two(t, func(a, b *world) {
+		looks := func(w *world) (links, bytes int) { return w.bucket.count("LAYERLINK"), w.bucket.count("STAT") }
+		put := func(w *world, body []byte, links, stats int) {
+			t.Helper()
+			l, s := looks(w)
+			w.wantCode(w.send("PUT", "/v2/own/app/manifests/v1", body), 201, "")
+			if gotLinks, gotStats := looks(w); gotLinks-l != links || gotStats-s != stats {
+				t.Errorf("%d looks at links, want %d; %d at bytes, want %d", gotLinks-l, links, gotStats-s, stats)
+			}
+		}
+		im := newImage(t, "one")
+		a.upload("own/app", im)
+		time.Sleep(referenceTTL - time.Minute)
+		put(b, im.body, 2, 0)
+		put(b, im.body, 0, 0)
+		// A restarted host has only the links to go by, whoever asks about them first.
+		a.restart()
+		a.wantCode(a.send("HEAD", "/v2/own/app/blobs/"+im.layerDigest().String(), nil), 200, "")
+		put(a, im.body, 1, 0)
+		// That a link was seen makes it no younger.
+		time.Sleep(time.Minute)
+		put(b, im.body, 0, 2)
+		put(b, im.body, 0, 0)
+		b.restart()
+		put(b, im.body, 2, 2)
+		// One of which the bucket does not say how old it is may be of any age.
+		old := a.bucket.push(t, "own/app:old", "two")
+		put(b, old.body, 2, 2)
+	})
 }

@@ -49,9 +49,10 @@ type BlobWriter interface {
 	// there already is success and costs no body. r may block until its bytes
 	// have landed; an error of r leaves nothing in the bucket.
 	PutBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error
-	// HasLayer reports whether the blob is visible in repo.
-	HasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error)
-	// LinkLayer makes a blob that is stored visible in repo.
+	// LayerLink returns how long ago somebody last made the blob visible in repo, by the
+	// bucket's own clock, negative if that is not known.
+	LayerLink(ctx context.Context, repo string, d manifest.Digest) (age time.Duration, err error)
+	// LinkLayer makes a blob that is stored visible in repo, again if it is.
 	LinkLayer(ctx context.Context, repo string, d manifest.Digest) error
 }
 

@@ -189,7 +189,7 @@ func TestAWriteBackIsNotHeldUpByASlowPush(t *testing.T) {
 		if err := <-done; err != nil {
 			w.t.Fatal(err)
 		}
-		if ok, err := w.bucket.HasLayer(w.t.Context(), "own/app", im.layerDigest()); !ok || err != nil {
+		if _, err := w.bucket.LayerLink(w.t.Context(), "own/app", im.layerDigest()); err != nil {
 			w.t.Errorf("it is not linked: %v", err)
 		}
 	})
@@ -229,7 +229,7 @@ func TestAPushIsNotHeldUpByAWriteBackOfTheSameBlob(t *testing.T) {
 			if s := w.g.Status().WriteBack; s.Pending != 0 || s.Dropped != 0 || s.Failed != 0 {
 				w.t.Fatalf("%+v", s)
 			}
-			if ok, err := w.bucket.HasLayer(w.t.Context(), "docker.io/library/app", im.layerDigest()); !ok || err != nil {
+			if _, err := w.bucket.LayerLink(w.t.Context(), "docker.io/library/app", im.layerDigest()); err != nil {
 				w.t.Errorf("the write-back was forgotten: %v", err)
 			}
 		})

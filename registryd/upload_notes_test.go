@@ -197,7 +197,7 @@ func TestOneBlobOfTwoRepositoriesIsSentOnce(t *testing.T) {
 		close(gate)
 		time.Sleep(time.Second)
 		for _, repo := range []string{"docker.io/library/a", "docker.io/library/b"} {
-			if ok, err := w.bucket.HasLayer(w.t.Context(), repo, d); !ok || err != nil {
+			if _, err := w.bucket.LayerLink(w.t.Context(), repo, d); err != nil {
 				w.t.Errorf("%s is not linked: %v", repo, err)
 			}
 		}

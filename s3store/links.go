@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"hostlocal/manifest"
 )
@@ -16,13 +17,17 @@ var errTooLarge = errors.New("the object is larger than anything that belongs th
 // maxLink bounds a link's content, in bytes: a sha512 digest has 135.
 const maxLink = 256
 
+// clockTick is how far behind its own stamps a store's clock may be in an answer: both
+// are in whole seconds, and some servers make the latter once a second.
+const clockTick = 2 * time.Second
+
 // Tag returns what a tag means.
 func (s *Store) Tag(ctx context.Context, repo, tag string) (manifest.Digest, error) {
 	key, err := tagKey(repo, tag)
 	if err != nil {
 		return manifest.Digest{}, err
 	}
-	d, err := s.link(ctx, key)
+	d, _, err := s.link(ctx, key)
 	if err != nil {
 		return manifest.Digest{}, fmt.Errorf("tag %s:%s: %w", repo, tag, err)
 	}
@@ -61,17 +66,26 @@ func (s *Store) HasManifest(ctx context.Context, repo string, d manifest.Digest)
 	if err != nil {
 		return false, nil
 	}
-	return s.hasLink(ctx, key, d)
+	_, err = s.follow(ctx, key, d)
+	return found(err)
 }
 
 // HasLayer reports whether the blob is visible in the repository. Its bytes may be
 // gone nevertheless, after a garbage collection.
 func (s *Store) HasLayer(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
+	_, err := s.LayerLink(ctx, repo, d)
+	return found(err)
+}
+
+// LayerLink returns how long ago somebody last made the blob visible in the repository,
+// by the bucket's own clock; negative if it does not say. One that is not visible is a
+// miss. Its bytes may be gone nevertheless, after a garbage collection since.
+func (s *Store) LayerLink(ctx context.Context, repo string, d manifest.Digest) (age time.Duration, err error) {
 	key, err := layerKey(repo, d)
 	if err != nil {
-		return false, nil
+		return 0, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
-	return s.hasLink(ctx, key, d)
+	return s.follow(ctx, key, d)
 }
 
 // LinkLayer makes a blob visible in the repository. Its bytes must be there.
@@ -83,33 +97,43 @@ func (s *Store) LinkLayer(ctx context.Context, repo string, d manifest.Digest) e
 	return s.putLink(ctx, repo, key, d)
 }
 
-func (s *Store) hasLink(ctx context.Context, key string, d manifest.Digest) (bool, error) {
-	at, err := s.link(ctx, key)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+// found makes a bool of a miss.
+func found(err error) (bool, error) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	case err != nil:
-		return false, err
+	}
+	return err == nil, err
+}
+
+// follow reads the link of d, remembers where it leads, and returns its age: negative
+// without the store's clock, and where that is behind what it wrote on the link.
+func (s *Store) follow(ctx context.Context, key string, d manifest.Digest) (age time.Duration, err error) {
+	at, obj, err := s.link(ctx, key)
+	if err != nil {
+		return 0, err
 	}
 	s.setAlias(d, at)
-	return true, nil
+	if age = obj.Date.Sub(obj.Modified); age >= -clockTick {
+		age = max(age, 0)
+	}
+	return age, nil
 }
 
 // link reads a link. One whose content is no digest is a miss: somebody's upload
 // was cut, and what it should say nobody knows.
-func (s *Store) link(ctx context.Context, key string) (manifest.Digest, error) {
-	body, _, err := s.load(ctx, key, maxLink)
+func (s *Store) link(ctx context.Context, key string) (manifest.Digest, Object, error) {
+	body, obj, err := s.load(ctx, key, maxLink)
 	if errors.Is(err, errTooLarge) {
-		return manifest.Digest{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		return manifest.Digest{}, obj, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	if err != nil {
-		return manifest.Digest{}, err
+		return manifest.Digest{}, obj, err
 	}
 	d, err := manifest.ParseDigest(strings.TrimSpace(string(body)))
 	if err != nil {
-		return manifest.Digest{}, fmt.Errorf("%w: link %q: %w", fs.ErrNotExist, key, err)
+		return manifest.Digest{}, obj, fmt.Errorf("%w: link %q: %w", fs.ErrNotExist, key, err)
 	}
-	return d, nil
+	return d, obj, nil
 }
 
 // putLink writes a link. It is not conditional: all who write a link but a tag's

@@ -59,6 +59,12 @@ func TestServersKeepWhatTheStoreWrites(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if err := s.LinkLayer(ctx, "team/app", d); err != nil {
+			t.Fatal(err)
+		}
+		if age, err := s.LayerLink(ctx, "team/app", d); err != nil || age < 0 || age > 30*time.Second {
+			t.Errorf("the link is %v old: %v", age, err)
+		}
 		if got, err := s.Tags(ctx, "team/app", "", 10); err != nil || !slices.Equal(got, tags) {
 			t.Error(got, err)
 		}
@@ -103,6 +109,26 @@ func overFake(t *testing.T) (*s3test.Server, *s3store.Store) {
 		t.Fatal(err)
 	}
 	return f, storeOver(t, b)
+}
+
+// A link's age is the store's word alone, whatever this host's clock says. 0.1 s.
+func TestALinkIsAsOldAsTheStoreSays(t *testing.T) {
+	f, s := overFake(t)
+	d := manifest.DigestOf([]byte("a layer"))
+	f.SetClock(-72 * time.Hour)
+	if err := s.LinkLayer(t.Context(), "team/app", d); err != nil {
+		t.Fatal(err)
+	}
+	for _, later := range []time.Duration{0, time.Hour, -time.Hour} {
+		f.SetClock(later - 72*time.Hour)
+		age, err := s.LayerLink(t.Context(), "team/app", d)
+		if err != nil || age < later-time.Second || age > later+10*time.Second {
+			t.Errorf("%v later it is %v old: %v", later, age, err)
+		}
+	}
+	if _, err := s.LayerLink(t.Context(), "team/other", d); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("where it is not: %v", err)
+	}
 }
 
 func TestFaultsAtTheWireAreSurvived(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hostlocal/manifest"
 	"hostlocal/s3store/s3test"
@@ -50,8 +52,8 @@ func (l *callLog) about(part string) (found []string) {
 }
 
 // s3Host is a daemon with a fake S3 for a bucket, whose probe of the bucket is over.
-func s3Host(t *testing.T) (*host, *s3test.Server) {
-	h := newHost(t, onS3("minio"))
+func s3Host(t *testing.T, options ...func(*host)) (*host, *s3test.Server) {
+	h := newHost(t, append(options, onS3("minio"))...)
 	s := h.bucket.(s3Bucket).Server
 	h.awaitProbe()
 	return h, s
@@ -150,6 +152,35 @@ func TestWriteBackOfBlobCostsThreeCalls(t *testing.T) {
 			t.Errorf("the write-back of %d bytes cost %q", l.Size, got)
 		}
 	}
+}
+
+// A manifest costs four calls, and one for each blob that this host has not seen, if
+// another one took it a moment ago; one more where it lies there for longer. 0.3 s.
+func TestPushOfManifestCostsFourCallsAndOneABlobNotSeen(t *testing.T) {
+	h, s := s3Host(t, mayPush)
+	_, young := ownImage(s, "team/app", "v1", 1, 300)
+	_, old := ownImage(s, "team/old", "v1", 2, 300)
+	const blobs = 2
+	made := 0
+	push := func(repo string, body []byte, most int) {
+		t.Helper()
+		made++
+		body = append(bytes.Clone(body), strings.Repeat("\n", made)...) // one that nobody has pushed
+		calls := logCalls(s)
+		_, err := newPushClient(h.url).want(t.Context(), http.StatusCreated, "manifest", http.MethodPut, "/v2/"+repo+"/manifests/v2", bytes.NewReader(body))
+		check(t, err)
+		if got := calls.about(""); len(got) > most {
+			t.Errorf("a push to %s cost %d calls, want at most %d: %q", repo, len(got), most, got)
+		}
+	}
+	push("team/app", young, 4+blobs)
+	push("team/app", young, 4)
+	s.SetClock(time.Hour)
+	push("team/old", old, 4+2*blobs)
+	h.stop()
+	h.start()
+	h.awaitProbe()
+	push("team/app", young, 4+2*blobs)
 }
 
 // written returns the calls about a digest that are not the read that found nothing.

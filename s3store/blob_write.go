@@ -151,10 +151,11 @@ func (b *blobWrite) whole(ctx context.Context) error {
 
 // send makes a writing exchange of size bytes, a few at a time a host.
 func (b *blobWrite) send(ctx context.Context, size int64, call func(context.Context) error) error {
-	if err := b.s.writes.Acquire(ctx, 1); err != nil {
+	done, err := b.s.writes.take(ctx, size)
+	if err != nil {
 		return err
 	}
-	defer b.s.writes.Release(1)
+	defer done()
 	return b.s.write(ctx, size, call)
 }
 

@@ -152,10 +152,11 @@ func (st *stage) tell(note string) error {
 }
 
 func (st *stage) sendPart(ctx context.Context, number int, off, n int64) error {
-	if err := st.s.writes.Acquire(ctx, 1); err != nil {
+	done, err := st.s.writes.take(ctx, n)
+	if err != nil {
 		return err
 	}
-	defer st.s.writes.Release(1)
+	defer done()
 	return st.sized(ctx, n, func(ctx context.Context) error {
 		body := newSection(st.r, off, n)
 		tag, err := st.s.bucket.UploadPart(ctx, st.key, st.id, number, body, n)

@@ -61,7 +61,7 @@ type Store struct {
 	health health // may the bucket be asked now?
 	retry  retryBudget
 	slots  *slots              // ranges in flight
-	writes *semaphore.Weighted // bodies being sent
+	writes *writes             // bodies being sent
 	copies *semaphore.Weighted // made by the bucket itself
 	first  answerTimes         // times to the first byte
 	rights rights              // what the bucket lets us do
@@ -86,14 +86,11 @@ const (
 	// maxSeen bounds what is remembered of single objects. An entry is some 200
 	// bytes, and matters from a blob's fill to its verdict only.
 	maxSeen = 4096
-	// maxWrites bounds the bodies that are sent at once, so that one large blob leaves
-	// as much to the others. Each takes some 200 KiB of buffers.
-	maxWrites = 16
 )
 
 // New returns a Store over b. It speaks to nobody.
 func New(b Bucket, o Options) *Store {
-	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: semaphore.NewWeighted(maxWrites), copies: semaphore.NewWeighted(copiesAtOnce),
+	s := &Store{bucket: b, opt: o, log: o.Log, slots: newSlots(maxRanges, keptForSmall), writes: newWrites(), copies: semaphore.NewWeighted(copiesAtOnce),
 		referrers: newReferrers(), grace: removeGrace}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -19,7 +19,8 @@ import (
 type bucket struct {
 	store     Store
 	questions *share
-	changes   *share // pushes and deletes of manifests
+	changes   *share // pushes of manifests, deletes of tags and blobs
+	removals  *share // deletes of manifests
 	room      *room  // for large manifests
 
 	mu       sync.Mutex // guards what follows; no I/O under it
@@ -45,7 +46,16 @@ func askBucket[V any](ctx context.Context, b *bucket, f func(context.Context) (V
 // pushes, so fs.ErrPermission does come out of it, and a failure to write says
 // nothing about how the bucket answers those who read.
 func (b *bucket) change(ctx context.Context, f func(context.Context) error) error {
-	release, err := b.changes.take(ctx, shareWait)
+	return b.changeIn(ctx, b.changes, shareWait, f)
+}
+
+// remove is change for the delete of a manifest, which waits for most of its time.
+func (b *bucket) remove(ctx context.Context, f func(context.Context) error) error {
+	return b.changeIn(ctx, b.removals, removalWait, f)
+}
+
+func (b *bucket) changeIn(ctx context.Context, places *share, wait time.Duration, f func(context.Context) error) error {
+	release, err := places.take(ctx, wait)
 	if err != nil {
 		return err
 	}

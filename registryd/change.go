@@ -21,10 +21,16 @@ const (
 	// for tags.
 	changeLimit = time.Minute
 
-	// maxChanges bounds the pushes and deletes of manifests that the bucket is at
-	// once; more wait for a moment, as questions do. Some 200 a second with a tenth
-	// of a second a call.
+	// maxChanges bounds the pushes of manifests, and the deletes of tags and blobs, that
+	// the bucket is at once; more wait for a moment, as questions do. Some 200 a second
+	// with a tenth of a second a call.
 	maxChanges = 64
+
+	// maxRemovals bounds the deletes of manifests, apart: each takes half a second in
+	// which it only waits, and 19 s while the bucket is in trouble (Remover). More of them
+	// wait for up to removalWait, so that 300 at once are done.
+	maxRemovals = 32
+	removalWait = 5 * time.Second
 )
 
 // A Put is a manifest that somebody pushes.
@@ -270,7 +276,7 @@ func (g *Registry) DeleteManifest(ctx context.Context, repo Repository, d manife
 		return nil, err
 	}
 	defer ended()
-	err = g.bucket.change(ctx, func(ctx context.Context) error {
+	err = g.bucket.remove(ctx, func(ctx context.Context) error {
 		tags, err = g.bucket.store.RemoveManifest(ctx, name, d)
 		return err
 	})

@@ -3,8 +3,11 @@ package registryd
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hostlocal/manifest"
@@ -75,6 +78,52 @@ func TestAManifestWhoseBlobsWereCollectedIsNotTakenWithoutThem(t *testing.T) {
 		a.wantCode(a.send("PUT", "/v2/own/app/manifests/v3", im.body), 201, "")
 		if n := a.bucket.count("STAT") - stats; n != 2 {
 			t.Errorf("%d looks for two blobs", n)
+		}
+	})
+}
+
+// Deletes of manifests wait for each other, and for other hosts, without a push having to
+// wait for them.
+func TestManyDeletesOfManifestsDoNotHoldUpAPush(t *testing.T) {
+	within(t, func(w *world) {
+		const deletes = 4 * maxRemovals
+		var images []image
+		for i := range deletes {
+			images = append(images, w.push("own/app:v1", fmt.Sprint("image ", i)))
+		}
+		next := newImage(t, "next")
+		w.upload("own/app", next)
+		var mu sync.Mutex // guards at and most
+		at, most := 0, 0
+		w.bucket.on("REMOVEMANIFEST", func(context.Context) error {
+			mu.Lock()
+			at++
+			most = max(most, at)
+			mu.Unlock()
+			time.Sleep(600 * time.Millisecond)
+			mu.Lock()
+			at--
+			mu.Unlock()
+			return nil
+		})
+		codes := make(chan int, deletes)
+		for _, im := range images {
+			go func() { codes <- w.send("DELETE", "/v2/own/app/manifests/"+im.d.String(), nil).Code }()
+		}
+		synctest.Wait()
+		asked := time.Now()
+		w.wantCode(w.send("PUT", "/v2/own/app/manifests/v2", next.body), 201, "")
+		w.wantCode(w.send("DELETE", "/v2/own/app/manifests/v2", nil), 202, "")
+		if took := time.Since(asked); took > 0 {
+			t.Errorf("a push waited for %v", took)
+		}
+		for range deletes {
+			if code := <-codes; code != 202 {
+				t.Errorf("a delete got %d", code)
+			}
+		}
+		if most != maxRemovals {
+			t.Errorf("%d deletes at once", most)
 		}
 	})
 }

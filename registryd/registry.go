@@ -193,7 +193,7 @@ func New(o Options) (*Registry, error) {
 		g.origins[name] = newOrigin(name, up, large)
 	}
 	if o.Store != nil {
-		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), changes: newShare("the bucket", maxChanges), room: newRoom("the bucket", large)}
+		g.bucket = &bucket{store: o.Store, questions: newShare("the bucket", maxQuestions), changes: newShare("the bucket", maxChanges), removals: newShare("the bucket", maxRemovals), room: newRoom("the bucket", large)}
 	}
 	if o.Store != nil {
 		g.writer = newWriter(g, o.PendingFile)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,8 +20,8 @@ const (
 	// removeLimit bounds one removal, whatever its caller's patience: a tag that
 	// meant ten thousand things takes ten thousand exchanges.
 	removeLimit = time.Minute
-	// removesAtOnce is how many links one removal deletes at once: at S3's 20 to
-	// 50 ms each, a tag with a history of a thousand takes two seconds.
+	// removesAtOnce is how many links one removal deletes or reads at once: at S3's 20
+	// to 50 ms each, a tag with a history of a thousand takes two seconds.
 	removesAtOnce = 16
 	// removeGrace is how long after a manifest has gone its removal looks for tags again.
 	// It is what a push may take from its manifest to its tags without a look at the end
@@ -30,6 +31,9 @@ const (
 	// removeLooks is how often that is tried while the bucket is in trouble: for 19 s.
 	removeLooks = 7
 )
+
+// errStands ends a look for tags that stand for a manifest.
+var errStands = errors.New("a tag stands for it")
 
 // errRemoveLimit is the cause of a removal that took too long.
 var errRemoveLimit = errors.New("removing took more than a minute; what is gone is gone, remove again to go on")
@@ -262,21 +266,35 @@ func (s *Store) pushedMeanwhile(ctx context.Context, repo string, d manifest.Dig
 	return pushed, err
 }
 
-// tagged reports whether a tag stands for d.
+// tagged reports whether a tag stands for d. The first that does is enough.
 func (s *Store) tagged(ctx context.Context, repo string, d manifest.Digest) (bool, error) {
 	tags, err := s.onceMeant(ctx, repo, d)
 	if err != nil {
 		return false, err
 	}
+	var stands atomic.Bool
+	looks, within := errgroup.WithContext(ctx)
+	looks.SetLimit(removesAtOnce)
 	for _, tag := range tags {
-		switch at, err := s.Tag(ctx, repo, tag); {
-		case err == nil && at == d:
-			return true, nil
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return false, err
-		}
+		looks.Go(func() error {
+			if within.Err() != nil {
+				return nil
+			}
+			at, err := s.Tag(within, repo, tag)
+			switch {
+			case err == nil && at == d:
+				stands.Store(true)
+				return errStands
+			case errors.Is(err, fs.ErrNotExist):
+				return nil
+			}
+			return err
+		})
 	}
-	return false, nil
+	if err := looks.Wait(); !stands.Load() {
+		return false, err
+	}
+	return true, nil
 }
 
 // removeTagsOf removes the tags that mean d, and returns those that are gone by that.

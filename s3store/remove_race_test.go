@@ -2,7 +2,9 @@ package s3store
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,5 +110,68 @@ func TestAManifestThatAnotherHostPushesDuringItsRemovalIsThere(t *testing.T) {
 				t.Errorf("in halves %v, at exchange %d: %v, %v", halves, n, visible, err)
 			}
 		}
+	}
+}
+
+// A removal that looks again for tags reads as many at a time as it deletes, and none when
+// it has found one.
+func TestALookForTagsBehindARemovalIsNoQueue(t *testing.T) {
+	h := overFolder(t)
+	d := h.push("team/app", "one")
+	const tags = 4 * removesAtOnce
+	for i := range tags {
+		h.push("team/app", "one", fmt.Sprintf("v%02d", i))
+		h.push("team/app", "two", fmt.Sprintf("v%02d", i))
+	}
+	look := func(want bool, least, most int) {
+		t.Helper()
+		var mu sync.Mutex // guards what follows
+		at, top, reads := 0, 0, 0
+		full := make(chan struct{}) // closed when there are as many as there may be
+		h.wire.fault(func(op, key string) error {
+			if op != "get" || !strings.HasSuffix(key, "/current/link") {
+				return nil
+			}
+			mu.Lock()
+			at++
+			reads++
+			if at > top {
+				if top = at; top == removesAtOnce {
+					close(full)
+				}
+			}
+			mu.Unlock()
+			defer func() { mu.Lock(); at--; mu.Unlock() }()
+			select {
+			case <-full:
+			case <-time.After(10 * time.Second):
+				return errors.New("they are read one after another")
+			}
+			if !strings.Contains(key, "/v00/") {
+				time.Sleep(50 * time.Millisecond) // for one too many to come
+			}
+			return nil
+		})
+		got, err := h.tagged(t.Context(), "team/app", d)
+		if got != want || err != nil || reads < least || reads > most {
+			t.Errorf("a tag stands for it: %v, %v, after %d reads; want %v after %d to %d", got, err, reads, want, least, most)
+		}
+		if top != removesAtOnce {
+			t.Errorf("%d reads at once", top)
+		}
+		h.wire.fault(nil)
+	}
+	look(false, tags, tags)
+	h.push("team/app", "one", "v00")
+	look(true, removesAtOnce, tags-1)
+	h.push("team/app", "two", "v00")
+	h.wire.fault(func(op, key string) error {
+		if op == "get" && strings.HasSuffix(key, "/v01/current/link") {
+			return answers(400)
+		}
+		return nil
+	})
+	if stands, err := h.tagged(t.Context(), "team/app", d); stands || err == nil {
+		t.Errorf("a look that failed says %v, %v", stands, err)
 	}
 }

@@ -47,7 +47,7 @@ type Put struct {
 // PutManifest takes a manifest into one of the bucket's own repositories:
 //
 //	read, parse ──> what it names is there? ──> data, revision link ──> referrer ──> history, tag
-//	history, tag ──> it took long, and another host may have deleted it? ──> the link is still there?
+//	history, tag, also if that fails ──> it took long, and another host may have deleted it? ──> the link is still there?
 //
 // When it returns without an error the bucket has all of it and this host knows it.
 // A failure may leave the manifest there, but no tag that stands for less; to push it
@@ -83,14 +83,17 @@ func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*ma
 		tags = []string{p.Ref.Tag}
 	}
 	for _, tag := range tags {
-		if err := g.putTag(ctx, repo, tag, m); err != nil {
-			return nil, err
+		if err = g.putTag(ctx, repo, tag, m); err != nil {
+			break
 		}
 	}
 	if len(tags) > 0 && time.Since(asked) >= g.bucket.store.RemovalGrace() {
-		if err := g.stillThere(ctx, repo, m); err != nil {
-			return nil, err
+		if unseen := g.stillThere(ctx, repo, m); err == nil {
+			err = unseen
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -111,8 +114,11 @@ func (g *Registry) storeManifest(ctx context.Context, repo string, m *manifest.M
 
 // stillThere puts a manifest back that another host has deleted before a tag stood for
 // it, and that it does not put back itself any more (Remover). Once is enough: whoever
-// deletes it from now on finds the tag.
+// deletes it from now on finds the tag. It is looked for behind a tag that failed, too: one
+// before it may stand for nothing, and so may that one; and when the client has left.
 func (g *Registry) stillThere(ctx context.Context, repo Repository, m *manifest.Manifest) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
+	defer cancel()
 	name, asked := repo.String(), time.Now()
 	ok, err := g.bucket.hasManifest(ctx, name, m.Digest)
 	switch {

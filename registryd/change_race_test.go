@@ -3,6 +3,7 @@ package registryd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -41,6 +42,50 @@ func TestASlowPushThatAnotherHostsDeleteOvertookIsThere(t *testing.T) {
 				}
 				if list, _ := w.referrers("/v2/own/app/referrers/" + im.d.String()); len(list) != 1 {
 					t.Errorf("slow %v: referrers %v", slow, list)
+				}
+			}
+		})
+	}
+}
+
+// So does one whose second tag fails, or whose client leaves: the first stands.
+func TestASlowPushThatFailsLeavesNoTagWithoutItsManifest(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		two(t, func(a, b *world) {
+			im := newImage(t, "one")
+			a.upload("own/app", im)
+			repo, err := a.g.ResolvePush("own/app", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(a.t.Context())
+			defer cancel()
+			tags := 0
+			a.bucket.on("PUTTAG", func(ctx context.Context) error {
+				if tags++; tags == 1 {
+					b.wantCode(b.send("DELETE", "/v2/own/app/manifests/"+im.d.String(), nil), 202, "")
+					time.Sleep(time.Second)
+					return nil
+				}
+				if leaves {
+					cancel()
+					return ctx.Err()
+				}
+				return errOutage
+			})
+			for _, op := range []string{"HASMANIFEST", "PUTMANIFEST"} {
+				a.bucket.on(op, func(ctx context.Context) error { return ctx.Err() })
+			}
+			_, err = a.g.PutManifest(ctx, repo, Put{Ref: Ref{Digest: im.d}, Tags: []string{"v1", "v2"}, Body: bytes.NewReader(im.body), Size: int64(len(im.body))})
+			if want := pick(leaves, context.Canceled, errOutage); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
+			}
+			time.Sleep(linkTTL)
+			for _, w := range []*world{a, b} {
+				for _, name := range []string{"own/app@" + im.d.String(), "own/app:v1"} { // a tag would be proof enough
+					if _, err := w.get(name); err != nil {
+						t.Errorf("the client leaves %v: %s: %v", leaves, name, err)
+					}
 				}
 			}
 		})

@@ -25,9 +25,16 @@ func (w *writer) fail(j *job, err error) {
 	}
 	w.failed++
 	w.trouble, j.again = err, false // it comes again with all its tags
+	w.postpone(j)
+	w.rest()
+}
+
+// postpone has a job come again later. It is all that becomes of a removal that failed: a
+// bucket that does not let anything be removed takes what is pulled all the same. The
+// caller holds mu.
+func (w *writer) postpone(j *job) {
 	j.due = time.Now().Add(pause(j.attempts))
 	j.attempts++
-	w.rest()
 	w.queue = append(w.queue, j)
 }
 

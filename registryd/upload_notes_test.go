@@ -173,6 +173,51 @@ func TestABucketThatRefusesToRemoveAnUploadIsNotAskedAgain(t *testing.T) {
 	})
 }
 
+// Nor does what becomes of removals hold up what is pulled, or count for it.
+func TestWhatCannotBeRemovedHoldsUpNoWrite(t *testing.T) {
+	within(t, func(w *world) {
+		r := w.inParts(1)
+		const left = 2 * pauseAfter
+		leave := func(seed string) {
+			w.bucket.fail("PUTBLOB", errGone)
+			im := w.hub.push(w.t, "library/left:v1", seed)
+			if _, err := w.blob("library/left", im.layerDigest()); err != nil {
+				w.t.Fatal(err)
+			}
+			synctest.Wait()
+			w.bucket.on("PUTBLOB", nil)
+		}
+		w.bucket.fail("ABANDON", errOutage)
+		for i := range left {
+			leave(fmt.Sprint("left ", i))
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(2 * abandonAfter)
+		if n := w.bucket.count("ABANDON"); n < 2*left {
+			w.t.Fatalf("%d removals were tried", n)
+		}
+		im := w.hub.push(w.t, "library/app:v1", "one")
+		w.pull("library/app:v1", im)
+		time.Sleep(2 * time.Second)
+		w.wantInBucket("library/app:v1", im)
+		if s := w.g.Status().WriteBack; s.Pending != left || s.Trouble != "" || s.Failed != 0 {
+			w.t.Errorf("%+v", s)
+		}
+		// That something was removed does not say that the bucket takes anything.
+		done := w.g.Status().WriteBack.Done
+		w.bucket.on("ABANDON", nil)
+		time.Sleep(2 * retryMost)
+		if s := w.g.Status().WriteBack; s.Pending != 0 || s.Done != done {
+			w.t.Errorf("%+v, of which %d were done before", s, done)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := len(r.abandoned); n != left {
+			w.t.Errorf("%d were removed", n)
+		}
+	})
+}
+
 // Two repositories have the layer: it goes to the bucket once, and is linked twice.
 func TestOneBlobOfTwoRepositoriesIsSentOnce(t *testing.T) {
 	within(t, func(w *world) {

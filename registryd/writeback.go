@@ -289,6 +289,8 @@ func (w *writer) start(j *job) bool {
 func (w *writer) finish(j *job, err error) {
 	j.running = false
 	switch {
+	case err == nil && j.abandon:
+		w.leave(j)
 	case err == nil && !j.again:
 		w.done++
 		w.succeeded()
@@ -310,6 +312,8 @@ func (w *writer) finish(j *job, err error) {
 		w.leave(j)
 	case errors.Is(err, fs.ErrPermission) && w.reads():
 		w.refused(j)
+	case j.abandon:
+		w.postpone(j)
 	default:
 		w.fail(j, err)
 	}

@@ -172,3 +172,33 @@ func TestManyDeletesOfManifestsDoNotHoldUpAPush(t *testing.T) {
 		}
 	})
 }
+
+// A question about a tag that is on its way when a push of it fails here is asked again:
+// what the tag stands for nobody knows then but the bucket.
+func TestAnAnswerThatAFailedPushOvertookIsAskedForAgain(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		two(t, func(a, b *world) {
+			if known {
+				a.mustGet("own/app:v1", a.push("own/app:v1", "old"))
+			}
+			now, next := b.push("own/app:v1", "now"), newImage(t, "next")
+			a.upload("own/app", next)
+			gate := make(chan struct{})
+			a.bucket.on("TAG", func(context.Context) error {
+				<-gate
+				return nil
+			})
+			a.bucket.fail("PUTTAG", errOutage)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				a.mustGet("own/app:v1", now)
+			}()
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+			a.wantCode(a.send("PUT", "/v2/own/app/manifests/v1", next.body), 503, "UNAVAILABLE")
+			close(gate)
+			<-done
+		})
+	}
+}

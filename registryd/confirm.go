@@ -83,14 +83,19 @@ func (g *Registry) askOwn(ctx context.Context, repo Repository, tag string) (res
 	if g.bucket == nil {
 		return resolved{}, fmt.Errorf("%s: there is no bucket: %w", repo, fs.ErrNotExist)
 	}
-	asked := time.Now()
-	d, err := g.bucket.tag(ctx, repo.String(), tag)
-	if err != nil {
-		return resolved{}, fmt.Errorf("asking the bucket for %s:%s: %w", repo, tag, err)
+	for {
+		asked := time.Now()
+		d, err := g.bucket.tag(ctx, repo.String(), tag)
+		if err != nil {
+			return resolved{}, fmt.Errorf("asking the bucket for %s:%s: %w", repo, tag, err)
+		}
+		g.named.saw(repo.String(), d, -1, asked) // no tag outlives its manifest's link
+		k := g.settle(repo, tag, manifest.Descriptor{Digest: d}, asked)
+		if k.confirmed.IsZero() && k.refusal == nil {
+			continue // this host tried to change it meanwhile, and does not know what came of that
+		}
+		return resolved{known: k}, k.refusal // deleted meanwhile
 	}
-	g.named.saw(repo.String(), d, -1, asked) // no tag outlives its manifest's link
-	k := g.settle(repo, tag, manifest.Descriptor{Digest: d}, asked)
-	return resolved{known: k}, k.refusal // deleted meanwhile
 }
 
 // bucketTag starts to ask the bucket what it has for an upstream's tag.

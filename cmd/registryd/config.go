@@ -43,7 +43,11 @@ type storeConfig struct {
 		endpoint, region, client string
 		pathStyle                bool
 	}
+	stageFrom int64 // s3store.Options.StageFrom: no key, but for tests
 }
+
+// stageFrom is every daemon's stageFrom. The tests' blobs are small.
+var stageFrom int64
 
 // upstreamConfig is one registry that images come from.
 type upstreamConfig struct {
@@ -134,7 +138,10 @@ func defaults() *config {
 			size:     size{bytes: 50 << 30},
 			keepFree: size{percent: 10},
 		},
-		store:       storeConfig{url: (&url.URL{Scheme: "file", Path: filepath.Join(userFolder("XDG_STATE_HOME", ".local/state"), "registryd")}).String()},
+		store: storeConfig{
+			url:       (&url.URL{Scheme: "file", Path: filepath.Join(userFolder("XDG_STATE_HOME", ".local/state"), "registryd")}).String(),
+			stageFrom: stageFrom,
+		},
 		upstreams:   defaultUpstreams(),
 		defaultName: dockerHub,
 		references:  "images",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -155,7 +156,7 @@ var bucketFaults = []bucketFault{
 }
 
 // bucketOps are those that may fail alone, beside all.
-var bucketOps = []string{"", "", "get", "put", "stat", "list", "upload_part", "complete_multipart"}
+var bucketOps = []string{"", "", "get", "put", "stat", "list", "upload_part", "copy_part", "copy_part", "complete_multipart", "create_multipart"}
 
 // bucketFault makes the bucket fail for a while.
 func (x *operation) bucketFault() {
@@ -179,11 +180,11 @@ func (x *operation) bucketFault() {
 	switch quirk {
 	case 0:
 		x.note = fmt.Sprintf("read only, for %v", lasts.Round(time.Millisecond))
-		w.s3.SetQuirks(s3test.Quirks{ReadOnly: true})
+		w.quirks(s3test.Quirks{ReadOnly: true})
 		return
 	case 1:
 		x.note = fmt.Sprintf("no credentials, for %v", lasts.Round(time.Millisecond))
-		w.s3.SetQuirks(s3test.Quirks{RefuseCredentials: true})
+		w.quirks(s3test.Quirks{RefuseCredentials: true})
 		return
 	}
 	x.note = fmt.Sprintf("%s, each %d. %q, for %v", f.name, every, op, lasts.Round(time.Millisecond))
@@ -195,6 +196,9 @@ func (x *operation) bucketFault() {
 		chosen := choose(r)
 		if chosen != nil && n.Add(1)%every != 0 {
 			return nil
+		}
+		if chosen != nil && s3test.Op(r) == "copy_part" && !strings.HasPrefix(s3test.Key(r), "registryd/probe/") {
+			w.copiesFailed.Add(1)
 		}
 		return chosen
 	})
@@ -209,6 +213,6 @@ func (w *world) healBucket() {
 	w.s3Heals.Stop()
 	w.s3Heals = nil
 	w.s3.Up()
-	w.s3.SetQuirks(s3test.Quirks{})
+	w.quirks(s3test.Quirks{})
 	w.bucketHealth.heal(bucketGrace)
 }

@@ -158,6 +158,7 @@ func (n *node) startInside() (leave func(bool), err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.store.stageFrom = modelStage
 	rec := &recorder{serving: make(chan map[string]string, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -228,7 +229,7 @@ func (n *node) startApart() (leave func(bool), err error) {
 	}
 	defer notify.Close()
 	cmd := exec.Command(binary, "serve", "--config", n.cfg)
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+said)
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+said, fmt.Sprintf("%s=%d", stageEarly, modelStage))
 	cmd.Stderr = n.log
 	if err := cmd.Start(); err != nil {
 		return nil, err

@@ -100,5 +100,5 @@ func runEra(t *testing.T, seed uint64, ops int) {
 			w.quiet()
 		}
 	}
-	t.Log(w.tally.summary())
+	t.Logf("%s\n%d copies of parts, those of probes included; %d of stages fell into a fault", w.tally.summary(), w.s3.Count("copy_part"), w.copiesFailed.Load())
 }

@@ -22,6 +22,10 @@ const (
 	// evicted all the time and large ones pass through.
 	modelBudget = 20 << 20
 
+	// modelStage is from how many bytes on an own blob whose digest comes last is staged,
+	// in parts of as many: half of them.
+	modelStage = 64 << 10
+
 	// bucketTakes is how long the bucket takes for an answer: less than a real one, and
 	// enough for somebody to look between two writes.
 	bucketTakes = 4 * time.Millisecond
@@ -53,6 +57,8 @@ type world struct {
 
 	refused atomic.Bool // the bucket did once not let itself be written
 
+	copiesFailed atomic.Int64 // of parts, by the bucket
+
 	over   context.Context // ends with the first finding
 	end    context.CancelFunc
 	failed atomic.Bool
@@ -61,6 +67,7 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{T: t, seed: seed, hub: hubtest.New(t, hubtest.Seed(seed)), s3: s3test.New(t), noise: listen(t)}
 	w.s3.SetModel(s3test.Model{FirstByte: bucketTakes})
+	w.quirks(s3test.Quirks{})
 	w.over, w.end = context.WithCancel(t.Context())
 	w.truth, w.own = newChronicle(w), newOwnTruth()
 	w.hubHealth.heal(0)
@@ -88,6 +95,12 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 	})
 	return w
+}
+
+// quirks has the bucket be an odd one, and take parts of modelStage in any case.
+func (w *world) quirks(q s3test.Quirks) {
+	q.MinPart = modelStage
+	w.s3.SetQuirks(q)
 }
 
 // ok reports whether nothing was found so far.

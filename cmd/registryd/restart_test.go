@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -32,7 +33,7 @@ func (h *host) launch() *program {
 	binary, err := exec.LookPath("registryd") // testscript has put it there
 	check(h, err)
 	p := &program{cmd: exec.Command(binary, "serve", "--config", h.cfg), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), stageEarly+"=1")
+	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", stageEarly, stageFrom))
 	stderr, err := p.cmd.StderrPipe()
 	check(h, err)
 	check(h, p.cmd.Start())

@@ -17,8 +17,8 @@ import (
 	"hostlocal/registryd/upstream/hubtest"
 )
 
-// stageEarly is a variable of the environment that has a daemon of its own process stage
-// what the daemons within this one do.
+// stageEarly is a variable of the environment that says from how many bytes on a daemon of
+// its own process stages blobs. Without it that is where everybody does.
 const stageEarly = "TEST_STAGE_EARLY"
 
 func TestMain(m *testing.M) {
@@ -26,9 +26,7 @@ func TestMain(m *testing.M) {
 	stageFrom = 5 << 20            // S3's least part
 	testscript.Main(m, map[string]func(){
 		"registryd": func() {
-			if os.Getenv(stageEarly) == "" {
-				stageFrom = 0 // as everybody has it
-			}
+			stageFrom, _ = strconv.ParseInt(os.Getenv(stageEarly), 10, 64)
 			main()
 		},
 		"pull":   pullMain,

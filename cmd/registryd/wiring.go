@@ -28,9 +28,6 @@ const pendingFile = "pending"
 // credentials.
 const guardFile = "guarded"
 
-// stageFrom is s3store.Options.StageFrom. The tests' blobs are small.
-var stageFrom int64
-
 // A wiring is the parts of a daemon while they are put together: what was opened
 // last is closed first, by a start that fails as by a stop.
 type wiring struct {
@@ -216,7 +213,7 @@ func (w *wiring) openStore() error {
 	if err != nil {
 		return err
 	}
-	w.bucket = s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Own: w.meanings().MayOwn, StageFrom: stageFrom, Log: w.log})
+	w.bucket = s3store.New(bucket, s3store.Options{Mirror: w.store.mirror, Own: w.meanings().MayOwn, StageFrom: w.store.stageFrom, Log: w.log})
 	w.later(w.bucket.Close)
 	w.bucket.Start(context.Background()) // until Close
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"hostlocal/manifest"
@@ -282,4 +283,50 @@ func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, e
 		}
 	}
 	return n, nil
+}
+
+// AwaitContext waits, at most until ctx ends, until n bytes from off on can be read. Its
+// errors are those of reading them.
+func (b *Blob) AwaitContext(ctx context.Context, off, n int64) error {
+	switch {
+	case b.pass != nil:
+		_, err := io.CopyN(io.Discard, io.NewSectionReader(contextReader{b, ctx}, off, n), n)
+		return err
+	case b.fill == nil:
+		if off+n > b.size {
+			return io.EOF
+		}
+		return nil
+	}
+	for end := off + n; off < end; {
+		until, err := b.fill.wait(ctx, nil, off, nil)
+		if err != nil {
+			return err
+		}
+		off = until
+	}
+	return nil
+}
+
+// contextReader reads a blob for as long as ctx lasts.
+type contextReader struct {
+	b   *Blob
+	ctx context.Context
+}
+
+func (r contextReader) ReadAt(p []byte, off int64) (int, error) {
+	return r.b.ReadAtContext(r.ctx, p, off)
+}
+
+// errNoFile says that a blob does not lie in a file.
+var errNoFile = errors.New("the blob does not lie in a file")
+
+// SyscallConn implements syscall.Conn: what can be read of the blob can be read in its
+// file, at the same offset, until Close. A blob in memory, and one that passes through, has
+// none.
+func (b *Blob) SyscallConn() (syscall.RawConn, error) {
+	if b.file == nil || b.pass != nil {
+		return nil, errNoFile
+	}
+	return b.file.SyscallConn()
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -151,8 +152,11 @@ type here struct {
 // ReadAt implements io.ReaderAt.
 func (h *here) ReadAt(p []byte, off int64) (int, error) { return h.blob.ReadAtContext(h.ctx, p, off) }
 
-// InOrder implements s3store.InOrder.
-func (*here) InOrder() {}
+// Await implements s3store.Awaiter.
+func (h *here) Await(off, n int64) error { return h.blob.AwaitContext(h.ctx, off, n) }
+
+// SyscallConn implements syscall.Conn.
+func (h *here) SyscallConn() (syscall.RawConn, error) { return h.blob.SyscallConn() }
 
 var errManyMissing = errors.New("too many are missing to go on")
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"syscall"
 
 	"hostlocal/blobcache"
 )
@@ -108,10 +109,20 @@ type followed struct {
 // ReadAt implements io.ReaderAt.
 func (f *followed) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.blob.ReadAtContext(f.ctx, p, off)
+	return n, f.heard(err)
+}
+
+// Await implements s3store.Awaiter.
+func (f *followed) Await(off, n int64) error { return f.heard(f.blob.AwaitContext(f.ctx, off, n)) }
+
+// SyscallConn implements syscall.Conn.
+func (f *followed) SyscallConn() (syscall.RawConn, error) { return f.blob.SyscallConn() }
+
+func (f *followed) heard(err error) error {
 	if err != nil && !errors.Is(err, io.EOF) && f.ctx.Err() == nil {
 		f.failed.Store(true)
 	}
-	return n, err
+	return err
 }
 
 // length reads a blob whose size nobody said to its end and returns the size in

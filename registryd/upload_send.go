@@ -52,8 +52,8 @@ func (p passenger) ReadAt(b []byte, off int64) (int, error) {
 	return p.spool.ReadAtContext(p.ctx, b, off)
 }
 
-// InOrder implements s3store.InOrder.
-func (p passenger) InOrder() {}
+// Await implements s3store.Awaiter.
+func (p passenger) Await(off, n int64) error { return awaitLast(p, off, n) }
 
 // Such bytes leave by sendfile, where they can (s3store).
 var _, _ syscall.Conn = passenger{}, landed{}
@@ -85,8 +85,18 @@ type landed struct {
 	ctx   context.Context
 }
 
-// InOrder implements s3store.InOrder.
-func (l landed) InOrder() {}
+// Await implements s3store.Awaiter.
+func (l landed) Await(off, n int64) error { return awaitLast(l, off, n) }
+
+// awaitLast waits for n bytes of an upload: where the last of them can be read, all before
+// it can.
+func awaitLast(r io.ReaderAt, off, n int64) error {
+	var last [1]byte
+	if n, err := r.ReadAt(last[:], off+n-1); n == 0 {
+		return err
+	}
+	return nil
+}
 
 // ReadAt implements io.ReaderAt.
 func (l landed) ReadAt(b []byte, off int64) (int, error) { return l.spool.ReadAtContext(l.ctx, b, off) }

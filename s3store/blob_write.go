@@ -171,20 +171,24 @@ type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
-// InOrder is a source whose bytes come in their order: where one of them can be read,
-// all before it can.
-type InOrder interface {
+// An Awaiter is a source that can be waited for without being read.
+type Awaiter interface {
 	io.ReaderAt
-	InOrder()
+	// Await waits until n bytes from off on, which are at least one, can be read. Its
+	// errors are those of reading them.
+	Await(off, n int64) error
 }
 
 // landed waits until n bytes from off on can be read. An exchange is begun only
 // then: a connection that waits for a slow upstream's bytes is one that the store
 // hangs up on. It costs a copy out of the page cache, unless the source says by
-// itself what one byte stands for.
+// itself what there is.
 func landed(r io.ReaderAt, off, n int64) error {
-	if _, ok := r.(InOrder); ok && n > 0 {
-		off, n = off+n-1, 1
+	if a, ok := r.(Awaiter); ok && n > 0 {
+		if err := a.Await(off, n); err != nil {
+			return sourceError{fmt.Errorf("within %d bytes from %d on of the source: %w", n, off, err)}
+		}
+		return nil
 	}
 	return readTo(nil, r, off, n)
 }

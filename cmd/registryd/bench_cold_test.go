@@ -72,6 +72,32 @@ func BenchmarkColdFromUpstream(b *testing.B) {
 	reportRatio(b, "ms-later", n, func(i int) float64 { return first[i].Seconds() * 1e3 })
 }
 
+// BenchmarkColdToBucket gets a blob of 512 MiB (small: 64) that only the upstream has, and
+// waits until the bucket has it as well: the whole of what the first host of a fleet does.
+// What is reported is the daemon's CPU time.
+func BenchmarkColdToBucket(b *testing.B) {
+	size := sized[int64](64<<20, 512<<20)
+	h, s3 := hubtest.New(b), s3test.New(b)
+	s3.SetModel(s3test.Model{Sink: true})
+	p := newTester(b).startedOn(h, s3Bucket{s3, "minio"})
+	var all time.Duration
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		img := h.AddImage("library/app", fmt.Sprint("v", n), h.Layer(size))
+		check(b, fetch("http://"+p.address+"/v2/hub.test/library/app/manifests/"+img.Tag, int64(len(img.Body))))
+		n++
+		begun := cpuOf(b, []int{p.cmd.Process.Pid})
+		b.StartTimer()
+		check(b, fetch("http://"+p.address+"/v2/hub.test/library/app/blobs/"+img.Layers[0].Digest.String(), size))
+		p.settles("the bucket to have it", func() bool { return s3.Count("complete_multipart") >= n })
+		b.StopTimer()
+		all += cpuOf(b, []int{p.cmd.Process.Pid}) - begun
+		b.StartTimer()
+	}
+	b.ReportMetric(all.Seconds()/float64(n)/(float64(size)/(1<<30)), "cpu-s/GiB")
+}
+
 // ownImage puts an image of one layer into the bucket, in a repository of its own,
 // and returns the layer's digest and the manifest.
 func ownImage(s *s3test.Server, repo, tag string, fill byte, size int64) (layer manifest.Digest, body []byte) {

@@ -286,7 +286,8 @@ func (b *Blob) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, e
 }
 
 // AwaitContext waits, at most until ctx ends, until n bytes from off on can be read. Its
-// errors are those of reading them.
+// errors are those of reading them. What passes through is read, and has to be asked for
+// again.
 func (b *Blob) AwaitContext(ctx context.Context, off, n int64) error {
 	switch {
 	case b.pass != nil:

@@ -28,7 +28,7 @@ const (
 
 	// maxRemovals bounds the deletes of manifests, apart: each takes half a second in
 	// which it only waits, and 19 s while the bucket is in trouble (Remover). More of them
-	// wait for up to removalWait, so that 300 at once are done.
+	// wait for up to removalWait, so that some 250 at once are done.
 	maxRemovals = 32
 	removalWait = 5 * time.Second
 )
@@ -50,8 +50,8 @@ type Put struct {
 //	history, tag, also if that fails ──> it took long, and another host may have deleted it? ──> the link is still there?
 //
 // When it returns without an error the bucket has all of it and this host knows it.
-// A failure may leave the manifest there, but no tag that stands for less; to push it
-// again is always right. What it does not take is an errcode.Error.
+// A failure may leave the manifest there, but no tag that stands for less, unless another
+// host deletes it at the same moment; to push it again is always right. What it does not take is an errcode.Error.
 func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*manifest.Manifest, error) {
 	body, done, err := g.readPush(ctx, p.Body, p.Size)
 	if err != nil {

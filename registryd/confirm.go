@@ -83,7 +83,7 @@ func (g *Registry) askOwn(ctx context.Context, repo Repository, tag string) (res
 	if g.bucket == nil {
 		return resolved{}, fmt.Errorf("%s: there is no bucket: %w", repo, fs.ErrNotExist)
 	}
-	for {
+	for range ownLooks {
 		asked := time.Now()
 		d, err := g.bucket.tag(ctx, repo.String(), tag)
 		if err != nil {
@@ -96,7 +96,12 @@ func (g *Registry) askOwn(ctx context.Context, repo Repository, tag string) (res
 		}
 		return resolved{known: k}, k.refusal // deleted meanwhile
 	}
+	return resolved{}, fmt.Errorf("%s:%s is changed on this host again and again", repo, tag)
 }
+
+// ownLooks is how often the bucket is asked for a tag of its own while this host fails to
+// change it.
+const ownLooks = 3
 
 // bucketTag starts to ask the bucket what it has for an upstream's tag.
 func (g *Registry) bucketTag(repo Repository, tag string) *flight[manifest.Digest] {

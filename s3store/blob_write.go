@@ -26,8 +26,8 @@ const maxSinglePut = 8 << 20
 // r may block until its bytes have landed, and is read while they do. What it
 // yields must be right by the time its last byte comes: PutBlob does not hash, and
 // completes the object once it has read everything. An error of r, which must then
-// be its last word, leaves nothing in the bucket. PutBlob returns only after r's
-// reads have returned.
+// be its last word, leaves nothing in the bucket. When PutBlob has returned r may be
+// closed: what a connection that was given up reads of it yet goes nowhere.
 //
 // A blob up to 8 MiB costs at most three exchanges.
 func (s *Store) PutBlob(ctx context.Context, d manifest.Digest, size int64, r io.ReaderAt) error {

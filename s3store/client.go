@@ -36,6 +36,9 @@ func (c *client) open(caller context.Context, op, key string, conditional bool, 
 	err := f(x.ctx)
 	if err != nil && x.status >= 400 && strings.HasPrefix(c.code(err), "ExpiredToken") {
 		c.refresh()
+		if x.out != nil {
+			x.out.leave()
+		}
 		if body != nil {
 			if _, serr := body.Seek(0, io.SeekStart); serr != nil {
 				return x, invalid(op, key, "the body cannot seek: %w", serr)

@@ -22,6 +22,7 @@ type Observe func(op string, status int, d time.Duration)
 type exchange struct {
 	op, key string
 	body    *window         // nil: it sends nothing of the caller's
+	out     *outgoing       // the same in the last request
 	caller  context.Context // ends when the caller loses interest
 	ctx     context.Context // ends also when the exchange stalls, with errStalled
 	cancel  context.CancelCauseFunc
@@ -103,11 +104,11 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if req.Body != nil && req.Body != http.NoBody {
 		req = req.Clone(req.Context())
-		body := watchWrites(req.Body, writeStalls*w.stall, x.cancel)
+		x.out = newOutgoing(req.Body, writeStalls*w.stall, x.cancel)
 		if x.body != nil && req.ContentLength == x.body.size { // and not wrapped into chunks
-			body.file = x.body.inFile()
+			x.out.file = x.body.inFile()
 		}
-		req.Body = body
+		req.Body = x.out
 	}
 	start := time.Now()
 	x.status, x.header = 0, nil

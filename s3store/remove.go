@@ -277,8 +277,8 @@ func (s *Store) tagged(ctx context.Context, repo string, d manifest.Digest) (boo
 	looks.SetLimit(removesAtOnce)
 	for _, tag := range tags {
 		looks.Go(func() error {
-			if within.Err() != nil {
-				return nil
+			if err := within.Err(); err != nil {
+				return err
 			}
 			at, err := s.Tag(within, repo, tag)
 			switch {

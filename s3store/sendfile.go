@@ -41,6 +41,20 @@ func (w *window) inFile() *inFile {
 	return &inFile{w, raw, s.off + w.base}
 }
 
+// sendTo sends up to n bytes from where the window stands, as many as the socket takes now.
+func (f *inFile) sendTo(socket uintptr, n int64) (sent int, err error) {
+	off := f.base + f.at
+	n = min(n, f.size-f.at)
+	if cerr := f.file.Control(func(fd uintptr) { sent, err = unix.Sendfile(int(socket), int(fd), &off, int(n)) }); cerr != nil {
+		return 0, cerr
+	}
+	if sent <= 0 {
+		return 0, err
+	}
+	_, err = f.Seek(int64(sent), io.SeekCurrent)
+	return sent, err
+}
+
 // dialer makes connections that send such bodies.
 type dialer struct{ net.Dialer }
 
@@ -60,12 +74,9 @@ type storeConn struct{ *net.TCPConn }
 // which tell one from the other.
 func (c storeConn) ReadFrom(r io.Reader) (n int64, err error) {
 	if limited, ok := r.(*io.LimitedReader); ok {
-		if w, ok := limited.R.(*watch); ok && w.file != nil {
-			n = c.send(w, limited.N)
+		if o, ok := limited.R.(*outgoing); ok && o.file != nil {
+			n = c.send(o, limited.N)
 			limited.N -= n
-			if _, err := w.file.Seek(n, io.SeekCurrent); err != nil {
-				return n, err
-			}
 		}
 	}
 	m, err := c.TCPConn.ReadFrom(r)
@@ -73,29 +84,20 @@ func (c storeConn) ReadFrom(r io.Reader) (n int64, err error) {
 }
 
 // send sends up to n bytes of a file, and returns how many have left.
-func (c storeConn) send(w *watch, n int64) (sent int64) {
+func (c storeConn) send(o *outgoing, n int64) (sent int64) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0
 	}
-	off := w.file.base + w.file.at
 	_ = raw.Write(func(to uintptr) (done bool) {
 		for sent < n {
-			w.timer.Reset(w.limit) // what is waited for is the store
-			m, err := 0, error(nil)
-			if w.file.file.Control(func(from uintptr) {
-				m, err = unix.Sendfile(int(to), int(from), &off, int(n-sent))
-			}) != nil {
-				return true
-			}
-			switch {
+			m, err := o.sendTo(to, n-sent)
+			switch sent += int64(m); {
 			case err == unix.EAGAIN:
 				return false // until there is room
 			case err == unix.EINTR:
 			case err != nil, m == 0:
 				return true
-			default:
-				sent += int64(m)
 			}
 		}
 		return true

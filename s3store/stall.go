@@ -2,9 +2,11 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -26,7 +28,6 @@ var errStalled = fmt.Errorf("the store stalled: %w", os.ErrDeadlineExceeded)
 // would hit the next exchange.
 type watch struct {
 	io.ReadCloser
-	file   *inFile // nil: it is read
 	timer  *time.Timer
 	limit  time.Duration
 	writes bool // time what happens between the reads, not the reads
@@ -36,12 +37,6 @@ type watch struct {
 // between them are its own affair.
 func watchReads(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc) io.ReadCloser {
 	return newWatch(body, limit, cancel, false)
-}
-
-// watchWrites times what the transport does between two reads of a request's body:
-// that is when it writes to the connection.
-func watchWrites(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc) *watch {
-	return newWatch(body, limit, cancel, true)
 }
 
 func newWatch(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc, writes bool) *watch {
@@ -69,4 +64,50 @@ func (w *watch) Read(p []byte) (int, error) {
 func (w *watch) Close() error {
 	w.timer.Stop()
 	return w.ReadCloser.Close()
+}
+
+// An outgoing is the body of one request, from which the transport reads in a goroutine of
+// its own: it may be at that for a while yet when the answer has come, and the same bytes
+// go into another request. What is timed is what it does between two reads, or within
+// sendfile: that is when it writes to the connection.
+type outgoing struct {
+	*watch
+	file *inFile // nil: it is read
+
+	mu   sync.Mutex // held while the bytes are read or wound back
+	left bool       // they are another request's
+}
+
+func newOutgoing(body io.ReadCloser, limit time.Duration, cancel context.CancelCauseFunc) *outgoing {
+	return &outgoing{watch: newWatch(body, limit, cancel, true)}
+}
+
+// leave has nothing more read for this request.
+func (o *outgoing) leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left = true
+}
+
+var errAnswered = errors.New("the request was answered before its body had been sent")
+
+func (o *outgoing) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.left {
+		return 0, errAnswered
+	}
+	return o.watch.Read(p)
+}
+
+// sendTo has the kernel send what a read and a write would. A disk that is slow is waited
+// for as the store is.
+func (o *outgoing) sendTo(socket uintptr, n int64) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.left {
+		return 0, errAnswered
+	}
+	o.timer.Reset(o.limit)
+	return o.file.sendTo(socket, n)
 }

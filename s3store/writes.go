@@ -10,9 +10,10 @@ const (
 	// maxWrites bounds the bodies that are sent at once. Each takes some 200 KiB of
 	// buffers.
 	maxWrites = 20
-	// keptForWhole of them are for bodies that are sent in one piece: small blobs do not
-	// wait for the parts of many large ones, of which 16 at once bring 1.3 GB/s. It is
-	// twice what one blob sends, so that a large one leaves as much to the others.
+	// keptForWhole of them are for bodies of up to maxSinglePut, which are sent in one
+	// piece: small blobs do not wait for the parts of many large ones. Those have 16 at
+	// once, which bring 1.3 GB/s, and are twice what one blob sends: so a large one leaves
+	// as much to the others.
 	keptForWhole = 4
 )
 

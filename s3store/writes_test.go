@@ -67,7 +67,7 @@ func TestSmallBlobsDoNotWaitForThePartsOfLargeOnes(t *testing.T) {
 type noBytes struct{}
 
 func (noBytes) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
-func (noBytes) InOrder()                              {}
+func (noBytes) Await(int64, int64) error              { return nil }
 
 // One who leaves takes no turn along, wherever he waits.
 func TestWhoLeavesTheQueueOfWritesLeavesNoTurnBehind(t *testing.T) {

@@ -128,6 +128,8 @@ func (p *pusher) wantPushed(g got, repo string, d manifest.Digest, body []byte) 
 	p.Helper()
 	p.want(g, 201, "Location: /v2/"+repo+"/blobs/"+d.String(), "Docker-Content-Digest: "+d.String())
 	p.wantStored(repo, d, body)
+	// A disk that takes longer than publishPatience does not hold up the answer.
+	p.waitFor("it is on this disk", func() bool { return p.cache.Has(d) })
 	opened := p.bucket.count("OPEN")
 	back := p.get("/v2/" + repo + "/blobs/" + d.String())
 	p.want(back, 200, "X-Registryd-Source: disk")

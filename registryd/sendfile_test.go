@@ -175,7 +175,7 @@ func TestUnreadableSourceIsNoticed(t *testing.T) {
 }
 
 func TestStalledClientEndsAndSlowOneDoesNot(t *testing.T) {
-	h := newTester(t, HandlerOptions{Stall: 400 * time.Millisecond})
+	h := newTester(t, HandlerOptions{Stall: 1500 * time.Millisecond})
 	body := pattern(64 << 20) // more than the sockets' buffers hold
 	d, _ := h.file(body)
 	dial := func() net.Conn {
@@ -191,16 +191,16 @@ func TestStalledClientEndsAndSlowOneDoesNot(t *testing.T) {
 	defer stalled.Close()
 	defer slow.Close()
 	// The slow one takes far longer in all than a stalled one may take for nothing.
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 512<<10)
 	total := 0
-	for start := time.Now(); time.Since(start) < 1200*time.Millisecond; {
+	for start := time.Now(); time.Since(start) < 4*time.Second; {
 		n, err := io.ReadFull(slow, buf)
 		if total += n; err != nil {
 			t.Fatalf("the slow client was cut after %d bytes: %v", total, err)
 		}
 		<-time.After(50 * time.Millisecond)
 	}
-	stalled.SetReadDeadline(time.Now().Add(5 * time.Second))
+	stalled.SetReadDeadline(time.Now().Add(10 * time.Second))
 	got, err := io.Copy(io.Discard, stalled)
 	if got >= int64(len(body)) || err != nil && os.IsTimeout(err) {
 		t.Errorf("the stalled client had %d bytes, %v", got, err)

@@ -190,6 +190,8 @@ func TestAWrongDigestDiscardsTheUploadAtOnce(t *testing.T) {
 				p.wantError(push(p), 400, "DIGEST_INVALID")
 				p.wantNothing(d)
 				p.wantNothing(manifest.DigestOf(body))
+				p.bucket.data.Lock()
+				defer p.bucket.data.Unlock()
 				if p.bucket.layers[content{"own/app", d}] {
 					t.Error("it is linked")
 				}
@@ -308,6 +310,8 @@ func TestADigestAloneGivesNoRight(t *testing.T) {
 	p.wantError(p.send("PUT", p.begin("own/app")+"?digest="+d.String(), nil), 400, "DIGEST_INVALID")
 	p.wantError(p.send("PUT", p.begin("own/app")+"?digest="+d.String(), body[:999]), 400, "DIGEST_INVALID")
 	p.wantError(p.send("PUT", "/v2/own/app/blobs/uploads/x?digest="+d.String(), nil), 404, "BLOB_UPLOAD_UNKNOWN")
+	p.bucket.data.Lock()
+	defer p.bucket.data.Unlock()
 	if p.bucket.layers[content{"own/app", d}] {
 		t.Error("it is linked")
 	}
@@ -370,7 +374,9 @@ func TestAnAnswerThatWasLostIsGivenAgain(t *testing.T) {
 	}
 	p.restart()
 	p.wantPushed(p.send("PUT", at+"?digest="+d.String(), nil), "own/app", d, body)
+	p.bucket.data.Lock()
 	delete(p.bucket.blobs, d) // collected: the link alone is worth nothing
+	p.bucket.data.Unlock()
 	p.wantError(p.send("PUT", at+"?digest="+d.String(), nil), 404, "BLOB_UPLOAD_UNKNOWN")
 }
 

@@ -42,7 +42,7 @@ func (c *client) send(s string) {
 // status reads one answer.
 func (c *client) status() int {
 	c.Helper()
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	res, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		c.Fatal(err)
@@ -130,7 +130,6 @@ func TestStormAboveTheLimitIsServed(t *testing.T) {
 		storm.Go(func() {
 			c := h.dial()
 			c.send("GET /v2/a/b/manifests/t HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-			c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			if s := c.status(); s != 200 {
 				t.Errorf("status %d", s)
 			}
@@ -151,9 +150,7 @@ func TestSilentClientsAboveTheLimitHoldNobody(t *testing.T) {
 	h.settled(4, 4)
 	begun := time.Now()
 	for range 4 {
-		c := h.dial()
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		c.ping()
+		h.dial().ping()
 	}
 	if took := time.Since(begun); took > 2*doorPatience {
 		t.Errorf("four clients took %v", took)

@@ -281,7 +281,7 @@ func serve(t testing.TB, handler *Handler, opts ...func(*Server)) *tester {
 func (h *tester) shutdown() {
 	h.Helper()
 	h.client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // a disk may be slow
 	defer cancel()
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.Errorf("shutdown: %v", err)

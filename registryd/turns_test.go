@@ -258,12 +258,14 @@ func TestAnUploadThatNobodyGoesOnWithExpires(t *testing.T) {
 	for _, at := range []string{old, young} {
 		p.want(p.send("PATCH", at, pattern(1000)), 202)
 	}
-	id := old[len(old)-32:]
+	name := spoolName("own/app", old[len(old)-32:])
 	then := time.Now().Add(-uploadExpiry - time.Minute)
-	if err := os.Chtimes(filepath.Join(p.dir, "uploads", spoolName("own/app", id)), then, then); err != nil {
+	if err := os.Chtimes(filepath.Join(p.dir, "uploads", name), then, then); err != nil {
 		t.Fatal(err)
 	}
 	p.restart()
-	p.waitFor("it is gone", func() bool { return p.get(old).status == 404 })
+	// Who asked for it just then would keep it, until it is looked again.
+	p.waitFor("it is gone", func() bool { return !slices.Contains(p.spooled(), name) })
+	p.wantError(p.get(old), 404, "BLOB_UPLOAD_UNKNOWN")
 	p.wantStands(young, 1000)
 }

@@ -218,7 +218,7 @@ func TestWhatEndpointsDoWrong(t *testing.T) {
 			}
 			limit := 20 * time.Second
 			if c.told == context.DeadlineExceeded.Error() {
-				limit = time.Second
+				limit = 3 * time.Second
 			}
 			h := newTester(t, Endpoint{Name: "ci", URL: v.URL + "/?token=s3cret", Timeout: limit})
 			h.push("v1", "v2")

@@ -6,16 +6,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"hostlocal/cmd/testdeps/need"
 	"hostlocal/manifest"
@@ -142,44 +137,12 @@ func flat(t *testing.T, b []byte) map[string]any {
 // stock starts a stock registry that tells an endpoint of all, and returns its URL.
 func stock(t *testing.T, endpoint string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "config.yml")
-	config := fmt.Sprintf(`version: 0.1
-log: {level: error, accesslog: {disabled: true}}
+	return need.Registry(t, fmt.Sprintf(`version: 0.1
+log: {level: info, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}
-http: {addr: %q}
+http: {addr: '127.0.0.1:0'}
 notifications:
   events: {includereferences: true}
   endpoints: [{name: test, url: %q, timeout: 1s, threshold: 3, backoff: 1s}]
-`, dir, addr, endpoint)
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(need.Binary(t, "registry"), "serve", file)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("the registry said:\n%s", log.String())
-		}
-	})
-	await(t, func() bool {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return "http://" + addr
+`, t.TempDir(), endpoint))
 }

@@ -131,11 +131,11 @@ func TestFailingTokenServerIsAnOutage(t *testing.T) {
 	for name, fault := range map[string]hubtest.Fault{"stall": hubtest.Stall(), "stalled body": hubtest.StallAfter(3), "503": hubtest.Status(503), "404": hubtest.Status(404), "429": hubtest.TooMany(3600),
 		"page": hubtest.ErrorPage(), "endless": hubtest.Endless(), "cut": hubtest.CutEvery(3), "drop": hubtest.Drop()} {
 		t.Run(name, func(t *testing.T) {
-			x := newTester(t, nil)
+			x := newTester(t, impatient)
 			img := x.hub.AddImage("library/app", "v1", x.hub.Layer(1000))
 			x.hub.Require(hubtest.Auth{})
 			x.hub.Fault(hubtest.Of(hubtest.Token), fault)
-			x.within(time.Second, func(ctx context.Context) {
+			x.within(3*time.Second, func(ctx context.Context) {
 				_, err := x.c.Head(ctx, "library/app", "v1")
 				x.wantOutage(err)
 			})

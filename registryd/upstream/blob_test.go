@@ -79,7 +79,7 @@ func TestUselessBlobAnswersAreRefusedAtOnce(t *testing.T) {
 func TestBrokenBodiesAreErrorsWithWhatCameBefore(t *testing.T) {
 	for name, fault := range map[string]hubtest.Fault{"cut": hubtest.CutEvery(50_000), "length": hubtest.ContentLength(100_001), "stall": hubtest.StallAfter(50_000)} {
 		t.Run(name, func(t *testing.T) {
-			x := newTester(t, nil)
+			x := newTester(t, impatient)
 			l := x.hub.AddImage("library/app", "v1", x.hub.Layer(100_000)).Layers[0]
 			x.hub.Fault(hubtest.Blobs(), fault)
 			x.within(2*time.Second, func(context.Context) {
@@ -133,7 +133,7 @@ func TestTriesAreFew(t *testing.T) {
 }
 
 func TestStalledHeadersEndWithinBounds(t *testing.T) {
-	x := newTester(t, nil)
+	x := newTester(t, impatient)
 	l := x.hub.AddImage("library/app", "v1", x.hub.Layer(1000)).Layers[0]
 	x.hub.Fault(hubtest.Blobs(), hubtest.Stall())
 	start := time.Now()
@@ -145,7 +145,7 @@ func TestStalledHeadersEndWithinBounds(t *testing.T) {
 }
 
 func TestParallelBoundsBodies(t *testing.T) {
-	x := newTester(t, func(c *Config) { c.Parallel = 2; c.StallTimeout = 10 * time.Second })
+	x := newTester(t, func(c *Config) { c.Parallel = 2 })
 	l := x.hub.AddImage("library/app", "v1", x.hub.Layer(1<<20)).Layers[0]
 	gate := hubtest.NewGate()
 	x.hub.Fault(hubtest.Blobs(), hubtest.HoldAfter(10, gate))

@@ -137,7 +137,7 @@ func TestMismatchSaysSo(t *testing.T) {
 }
 
 func TestAnswersAreToldFromOutages(t *testing.T) {
-	x := newTester(t, nil)
+	x := newTester(t, impatient)
 	img := x.hub.AddImage("library/app", "v1", x.hub.Layer(10))
 	head := func(repo, ref string) error {
 		_, err := x.c.Head(t.Context(), repo, ref)
@@ -158,7 +158,7 @@ func TestAnswersAreToldFromOutages(t *testing.T) {
 	x.hub.Heal()
 	for name, fault := range map[string]hubtest.Fault{"500": hubtest.Status(500), "503": hubtest.Status(503), "drop": hubtest.Drop(), "stall": hubtest.Stall(), "429": hubtest.TooMany(30)} {
 		x.hub.Fault(hubtest.All(), fault)
-		x.within(time.Second, func(ctx context.Context) {
+		x.within(3*time.Second, func(ctx context.Context) {
 			_, err := x.c.Head(ctx, "library/app", "v1")
 			if e := x.wantOutage(err); name == "429" && e.RetryAfter != 30*time.Second {
 				t.Errorf("RetryAfter = %v", e.RetryAfter)

@@ -180,7 +180,7 @@ func TestSameSite(t *testing.T) {
 func TestALinkThatDisappointsIsForgotten(t *testing.T) {
 	for name, fault := range map[string]hubtest.Fault{"page": hubtest.ErrorPage(), "cut": hubtest.CutEvery(100), "stall": hubtest.StallAfter(100)} {
 		t.Run(name, func(t *testing.T) {
-			x := newTester(t, nil)
+			x := newTester(t, impatient)
 			l := x.hub.AddImage("library/app", "v1", x.hub.Layer(1000)).Layers[0]
 			x.hub.Fault(hubtest.Blobs(), hubtest.ToCDN())
 			x.wantBlob(l)

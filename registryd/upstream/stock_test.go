@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"hostlocal/cmd/testdeps/need"
 	"hostlocal/registryd/upstream/hubtest"
@@ -21,14 +18,8 @@ import (
 // its URL.
 func stock(t *testing.T, htpasswd string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
 	dir := t.TempDir()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, addr)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: '127.0.0.1:0'}\n", dir)
 	if htpasswd != "" {
 		file := filepath.Join(dir, "htpasswd")
 		if err := os.WriteFile(file, []byte(htpasswd), 0o600); err != nil {
@@ -36,34 +27,7 @@ func stock(t *testing.T, htpasswd string) string {
 		}
 		config += fmt.Sprintf("auth: {htpasswd: {realm: stock, path: %s}}\n", file)
 	}
-	file := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(need.Binary(t, "registry"), "serve", file)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("the registry said:\n%s", log.String())
-		}
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			c.Close()
-			return "http://" + addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the registry does not listen: %v", err)
-		}
-		time.Sleep(20 * time.Millisecond) // another process: there is no gate to wait at
-	}
+	return need.Registry(t, config)
 }
 
 // push puts an image into a registry by plain requests.
@@ -119,7 +83,6 @@ func TestStockRegistry(t *testing.T) {
 			push(t, base, user, pass, docker)
 			x := testerOf(t, hub, func(c *Config) {
 				c.URL, c.Username, c.Password = base, user, pass
-				c.HeaderTimeout, c.StallTimeout = 5*time.Second, 5*time.Second
 			})
 			for _, img := range []hubtest.Image{oci, docker} {
 				x.wantTag(img)
@@ -151,7 +114,7 @@ func TestStockRegistry(t *testing.T) {
 			_, err := x.c.Head(t.Context(), "library/app", "none")
 			x.wantMissing(err)
 			if file != "" {
-				nobody := testerOf(t, hub, func(c *Config) { c.URL, c.HeaderTimeout = base, 5*time.Second })
+				nobody := testerOf(t, hub, func(c *Config) { c.URL = base })
 				_, err := nobody.c.Head(t.Context(), "library/app", "oci")
 				nobody.wantDenied(err)
 			}

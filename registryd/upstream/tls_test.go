@@ -15,7 +15,7 @@ func TestTLSWithACAOfOnesOwn(t *testing.T) {
 	hub := hubtest.New(t, hubtest.TLS())
 	img := hub.AddImage("library/app", "v1", hub.Layer(3<<20))
 	hub.Require(hubtest.Auth{Separate: true})
-	x := testerOf(t, hub, func(c *Config) { c.CAFile = hub.CAFile() })
+	x := testerOf(t, hub, func(c *Config) { impatient(c); c.CAFile = hub.CAFile() })
 	x.wantTag(img)
 	x.wantBlob(img.Layers[0])
 	if q := hub.Requests(hubtest.Blobs()); len(q) != 1 || q[0].Proto != "HTTP/2.0" {

@@ -282,9 +282,9 @@ const realSecret = "secret-of-the-bench"
 // startMinio runs a MinIO with an empty bucket.
 func startMinio(t testing.TB, binary string) realBucket {
 	t.Helper()
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), unused(t)
 	check(t, os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755))
-	cmd := exec.Command(binary, "server", "--quiet", "--address", address, "--console-address", freeAddress(t), dir)
+	cmd := exec.Command(binary, "server", "--quiet", "--address", address, "--console-address", unused(t), dir)
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+s3test.AccessKey+"-user", "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
 	startChild(t, cmd)
 	for end := time.Now().Add(startLimit); ; time.Sleep(20 * time.Millisecond) {
@@ -317,7 +317,7 @@ func (b realBucket) line(o bucket.Options) { b.proxy.SetShape(o) }
 // stockOn runs the stock registry with the bucket, and returns where it listens.
 func stockOn(t testing.TB, binary string, b realBucket) (address string) {
 	t.Helper()
-	address = freeAddress(t)
+	address = unused(t)
 	key, secret := b.credentials()
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	check(t, os.WriteFile(file, fmt.Appendf(nil, `version: 0.1

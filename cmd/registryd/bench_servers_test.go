@@ -27,7 +27,7 @@ type served struct{ path, file, mediaType string }
 func nginx(t testing.TB, files []served) contender {
 	t.Helper()
 	binary := need.Binary(t, "nginx")
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), unused(t)
 	var locations strings.Builder
 	for _, f := range files {
 		fmt.Fprintf(&locations, "location = %s { default_type %s; alias %s; }\n", f.path, f.mediaType, f.file)
@@ -65,17 +65,6 @@ http {
 		}
 	}
 	return contender{"nginx", address, func() []int { return family(t, cmd.Process.Pid) }}
-}
-
-// freeAddress is one on which nobody listens, a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // startChild starts a program that the test's end stops.

@@ -97,8 +97,8 @@ func (s *subject) try(method, path string) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	begun := time.Now()
-	defer func() { a.took = time.Since(begun) }()
+	watch := startWatch()
+	defer func() { a.took = watch.took() }()
 	if a.Response, err = docker("").http.Do(req); err != nil {
 		return a, err
 	}

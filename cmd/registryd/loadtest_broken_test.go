@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -114,10 +116,16 @@ func serving(t *testing.T, h http.Handler) string {
 	return s.URL
 }
 
-// unused is an address on which nobody listens, a moment ago.
-func unused(t *testing.T) string {
+// unusedHosts counts the addresses that unused has returned.
+var unusedHosts atomic.Int32
+
+// unused is an address on which nobody listens. Its host is nobody else's, so that the
+// port is still free when somebody is to listen there: whoever asks for any port meanwhile
+// is given one of 127.0.0.1.
+func unused(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := unusedHosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.77.%d.%d:0", n/200, 1+n%200))
 	check(t, err)
 	defer l.Close()
 	return l.Addr().String()

@@ -18,9 +18,6 @@ import (
 	"hostlocal/registryd/upstream/hubtest"
 )
 
-// noise is what a machine that does much else may add to a bound of the daemon's.
-const noise = 500 * time.Millisecond
-
 // together runs the cases at once, however few processors there are: they wait for
 // most of their time.
 func together[C any](t *testing.T, cases map[string]C, run func(*testing.T, C)) {

@@ -48,7 +48,7 @@ func (up *origin) stallTokens(name string) {
 // The bounds that a client meets in an outage.
 const (
 	firstAnswer = 2*time.Second + noise  // a tag that is known, for the first time
-	nextAnswers = time.Second            // and then: at once, on a machine that is loaded
+	nextAnswers = noise                  // and then: at once
 	firstError  = 10*time.Second + noise // nothing is known
 )
 

@@ -144,7 +144,7 @@ func TestKilledInMidPullServesWhatItHasAndGoesOn(t *testing.T) {
 // time, another follows a fill that has stopped, and a third is idle.
 func TestTerminatedDaemonIsGoneSoonAndFillsGoOn(t *testing.T) {
 	t.Parallel()
-	const size, landed, span, soon = 24 << 20, 6 << 20, 1 << 20, 5 * time.Second
+	const size, landed, span, soon = 24 << 20, 6 << 20, 1 << 20, 5*time.Second + noise
 	h, p := newProgram(t)
 	whole := h.up.AddImage("library/whole", "v1", h.up.Layers(32<<20)...)
 	h.pull(whole.Name())
@@ -175,7 +175,7 @@ func TestTerminatedDaemonIsGoneSoonAndFillsGoOn(t *testing.T) {
 		}
 		return err != nil
 	})
-	if took := watch.took(); took > time.Second {
+	if took := watch.took(); took > noise {
 		t.Errorf("new connections were let in for %v", took)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*soon)

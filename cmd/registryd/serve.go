@@ -20,10 +20,13 @@ import (
 // supervisor may use force. Breaking off is safe: a client resumes or retries,
 // and a fill is picked up at the next start.
 const (
-	answersLimit = 3 * time.Second         // for answers under way
-	workLimit    = time.Second             // for write-backs and fills to note where they are
-	stopLimit    = 4500 * time.Millisecond // for all of it, on a disk that hangs too
+	answersLimit = 3 * time.Second // for answers under way
+	workLimit    = time.Second     // for write-backs and fills to note where they are
 )
+
+// stopLimit bounds all of it, on a disk that hangs too. It is longer for daemons in the
+// process of the tests, all of which would end with one of them.
+var stopLimit = 4500 * time.Millisecond
 
 // memoryLimit is what the Go runtime tries to stay below, in bytes, unless
 // GOMEMLIMIT says otherwise. The bytes of images pass from file to socket without

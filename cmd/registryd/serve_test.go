@@ -20,6 +20,14 @@ import (
 	"hostlocal/registryd/upstream/hubtest"
 )
 
+// A daemon of this process that takes too long to stop, because the disk does, must not end
+// the tests. The program registryd is this binary too, and keeps its limit.
+func init() {
+	if filepath.Base(os.Args[0]) != "registryd" {
+		stopLimit = time.Minute
+	}
+}
+
 // served starts a daemon in this process on unix sockets, with the hub as its
 // only upstream, and returns how to stop it and wait for its end.
 func (t *tester) served(h *hubtest.Hub) (c *config, stop func() error) {
@@ -68,13 +76,11 @@ func TestStopDoesNotWaitForClientsThatStall(t *testing.T) {
 	}
 	// The client has its header and reads no further: the daemon is stuck on it.
 
-	begun := time.Now()
-	ended := make(chan error, 1)
-	go func() { ended <- stop() }()
-	if err := <-ended; err != nil {
+	watch := startWatch()
+	if err := stop(); err != nil {
 		t.Errorf("the daemon ended with %v", err)
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := watch.took(); took > 5*time.Second+noise {
 		t.Errorf("the daemon took %v to end, more than 5 s", took)
 	}
 	if _, err := net.Dial("unix", path); err == nil {

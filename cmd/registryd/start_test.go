@@ -32,20 +32,24 @@ func BenchmarkStart(b *testing.B) {
 	reportRatio(b, "ms-empty", n, func(i int) float64 { return without[i].Seconds() * 1e3 })
 }
 
-// The start must not look at every blob before it is ready. The best of three
+// The start must not look at every blob before it is ready. The best of a few
 // starts on many blobs may take at most twice the best on none, and a moment; the
-// look itself, which goes on behind, takes longer than that.
+// look itself, which goes on behind, takes longer than that. It is the daemon's time that
+// counts, and not what else this machine does: there are more tries where that shows.
 func TestStartDoesNotGrowWithTheCache(t *testing.T) {
 	full, empty := newTester(inMemory{t, t.TempDir}), newTester(t)
 	full.fillCache(20_000)
 	h := hubtest.New(t)
 	var withBlobs, without []time.Duration
-	for range 3 {
+	for try := 1; ; try++ {
 		withBlobs = append(withBlobs, full.startOnce(h))
 		without = append(without, empty.startOnce(h))
-	}
-	if got, most := slices.Min(withBlobs), 2*slices.Min(without)+50*time.Millisecond; got > most {
-		t.Errorf("the daemon was ready after %v on a cache with 20,000 blobs, and after %v on an empty one", withBlobs, without)
+		if try >= 3 && slices.Min(withBlobs) <= 2*slices.Min(without)+50*time.Millisecond {
+			return
+		}
+		if try == 10 {
+			t.Fatalf("the daemon was ready after %v on a cache with 20,000 blobs, and after %v on an empty one", withBlobs, without)
+		}
 	}
 }
 

@@ -51,7 +51,9 @@ func TestBucketCutEveryFiveMiB(t *testing.T) {
 			h.up.Down()
 			second := h.neighbour()
 			second.pull(image.Name())
-			if cost := float64(bucket.sent(layer.Digest)-before) / float64(layer.Size); cost < 1 || cost > resumed {
+			cost := func() float64 { return float64(bucket.sent(layer.Digest)-before) / float64(layer.Size) }
+			h.await("the bucket to count what it sent", func() bool { return cost() >= 1 })
+			if cost := cost(); cost > resumed {
 				t.Errorf("the bucket sent %.2f times the layer, want at most %.1f", cost, resumed)
 			}
 		})

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hostlocal/manifest"
 )
 
@@ -353,6 +355,25 @@ func TestLockedFolder(t *testing.T) {
 	h := newTester(t, Options{})
 	if _, err := New(h.dir, h.opt); !errors.Is(err, ErrLocked) {
 		t.Errorf("a second cache in one folder: %v", err)
+	}
+}
+
+// A child that was forked a moment before the end has the lock's file until its exec.
+func TestClosedFolderIsFreeAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		c, err := New(dir, Options{Budget: mib})
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := unix.Dup(int(c.lock.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(child)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

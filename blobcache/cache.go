@@ -180,7 +180,7 @@ func (c *Cache) Close() error {
 	c.hand.end()
 	c.ledger.evicting.Unlock()
 	err := c.ledger.lower()
-	if cerr := c.lock.Close(); err == nil {
+	if cerr := unlockFolder(c.lock); err == nil {
 		err = cerr
 	}
 	return err

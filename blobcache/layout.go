@@ -89,6 +89,12 @@ func lockFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlockFolder gives the folder to the next. A close alone would do so only when the last
+// child that this process has just forked, with all that is open, has come to its exec.
+func unlockFolder(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
 func checkVersion(path string) error {
 	switch b, err := os.ReadFile(path); {
 	case errors.Is(err, os.ErrNotExist) || err == nil && len(b) == 0:

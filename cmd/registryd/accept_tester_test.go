@@ -205,10 +205,11 @@ func (h *host) wantHit(image hubtest.Image, d manifest.Digest) {
 	}
 }
 
-// await polls for what has no gate of its own, and is bounded.
+// await polls for what has no gate of its own, and is bounded: by far more than it takes on
+// a machine that does much else.
 func (h *host) await(what string, ok func() bool) {
 	h.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.Fatalf("waited in vain for %s", what)
 		}

@@ -24,9 +24,6 @@ import (
 //	clients ──> daemon (killed) ──> bucket
 //	                                  │ looked at after each kill: sound? all acknowledged there?
 //	                                  └──> another daemon with an empty cache: all served?
-//
-// They do not run beside others: a child of this process holds, from its fork to its
-// exec, the lock of every cache folder that a test has just now closed.
 var (
 	pushSeed  = flag.Uint64("push.seed", 1, "seed of the tests of pushes under faults")
 	pushKills = flag.Int("push.kills", 0, "how often TestKilledAtAnyMomentOfPushes kills the daemon; 0: 40, or 12 with -short")
@@ -90,11 +87,13 @@ func (s *pushStorm) killed(r *rand.Rand) (at string) {
 	reached := make(chan struct{})
 	fake, onFake := s.bucket.(s3Bucket)
 	life := time.Duration(r.Int64N(int64(longestLife)))
+	var mu sync.Mutex // guards n, and at until the daemon has been killed
+	n := 0
 	if onFake && r.IntN(3) > 0 {
-		n, done := 1+r.IntN(90), r.IntN(2) == 0
+		var done bool
+		n, done = 1+r.IntN(90), r.IntN(2) == 0
 		at = fmt.Sprintf("at call %d of the bucket, done: %v", n, done)
 		life = 3 * time.Second
-		var mu sync.Mutex
 		fake.Fault(func(q *http.Request) *s3test.Fault {
 			mu.Lock()
 			defer mu.Unlock()
@@ -122,6 +121,9 @@ func (s *pushStorm) killed(r *rand.Rand) (at string) {
 	case <-reached:
 	case <-time.After(life): // the seed's moment, not a wait for anything
 	}
+	mu.Lock()
+	n = 0 // a call that was on its way is none at which the next daemon is killed
+	mu.Unlock()
 	s.over.Store(true)
 	s.stop()
 	clients.Wait()

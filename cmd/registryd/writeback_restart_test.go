@@ -19,9 +19,6 @@ import (
 
 // These tests kill the daemon while the bucket is still owed something. The bucket
 // is a fake S3 of this process, which counts and does not die with it.
-//
-// They do not run beside others: a child of this process holds, from its fork to its
-// exec, the lock of every cache folder that a test has just now closed.
 
 var writeBackKills = flag.Int("writeback.kills", 0, "how often TestKilledAtAnyMomentAllGetsToTheBucket kills the daemon; 0 means 24, or 8 with -short")
 

@@ -134,7 +134,7 @@ func (c *Cache) fillFor(d manifest.Digest, w Want) (f *fill, late bool, err erro
 	s := c.suspects[d]
 	suspected := time.Now().Before(s.until)
 	if suspected && w.Offset > 0 {
-		return nil, false, fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
+		return nil, false, ErrSuspect
 	}
 	if f := c.fills[d]; f != nil {
 		late, ok := f.join()

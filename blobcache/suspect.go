@@ -1,10 +1,15 @@
 package blobcache
 
 import (
+	"fmt"
 	"time"
 
 	"hostlocal/manifest"
 )
+
+// ErrSuspect is wrapped by the error of a Get that does not begin at the first byte of a
+// blob whose bytes were wrong moments ago: a right tail would be glued to a wrong beginning.
+var ErrSuspect = fmt.Errorf("%w moments ago: ask for it from its first byte", manifest.ErrMismatch)
 
 type suspect struct {
 	until  time.Time

@@ -67,6 +67,8 @@ func answerTo(err error, rt route) (status int, e errcode.Error) {
 		return http.StatusForbidden, errcode.ErrorCodeDenied.WithMessage(plain(err))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		status = http.StatusGatewayTimeout
+	case errors.Is(err, blobcache.ErrSuspect):
+		status = http.StatusServiceUnavailable
 	case errors.Is(err, manifest.ErrMismatch), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
 		status = http.StatusBadGateway
 	default:

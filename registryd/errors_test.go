@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"hostlocal/blobcache"
 	"hostlocal/manifest"
 )
 
@@ -30,6 +31,7 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{manifest.ErrDigest, 400, "DIGEST_INVALID", ""},
 		{context.DeadlineExceeded, 504, "UNAVAILABLE", ""},
 		{manifest.ErrMismatch, 502, "UNAVAILABLE", ""},
+		{blobcache.ErrSuspect, 503, "UNAVAILABLE", ""},
 		{io.ErrUnexpectedEOF, 502, "UNAVAILABLE", ""},
 		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, 502, "UNAVAILABLE", ""},
 		{&net.DNSError{IsTimeout: true}, 504, "UNAVAILABLE", ""},

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -414,6 +415,10 @@ func contractMismatch(t *testing.T) {
 	}
 	if a.took > 2*time.Second+noise {
 		t.Errorf("the end came after %v", a.took)
+	}
+	var told statusError
+	if _, err := docker("http://"+s.address).open(t.Context(), "library/app", layer.Digest, "1000-"); !errors.As(err, &told) || told.status != http.StatusServiceUnavailable {
+		t.Errorf("a client that asks for the rest of what was wrong: %v, want 503", err)
 	}
 	s.up.Heal()
 	if a := s.blob(layer.Digest); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, layer.Bytes()) {

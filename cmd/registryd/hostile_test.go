@@ -295,7 +295,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	h.pull(image.Name())
 	h.pull(h.up.AddImage("library/cold", "v1", h.up.Layers(256<<10)...).Name())
 	open := conns
-	h.awaitWithin(2*time.Minute, "the longest idle to be closed", func() bool {
+	h.awaitWithin(5*time.Minute, "the longest idle to be closed", func() bool {
 		var still []net.Conn
 		for _, conn := range open {
 			conn.SetReadDeadline(time.Now().Add(time.Microsecond))

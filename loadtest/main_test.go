@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// TestMain demands that no goroutine is left behind. Those that are ending have
-// five seconds.
+// TestMain demands that no goroutine is left behind. Those that are ending have half a
+// minute.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	left := ""
-	for deadline := time.Now().Add(5 * time.Second); code == 0; runtime.Gosched() {
+	for deadline := time.Now().Add(30 * time.Second); code == 0; runtime.Gosched() {
 		buf := make([]byte, 1<<20)
 		stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 		left = ""

@@ -45,8 +45,8 @@ func (r *run) report(ended <-chan struct{}) {
 		p := <-answer
 		p.Elapsed = time.Since(r.began)
 		p.Total = len(r.pulls)
-		p.Due = int(r.due.Load())
 		p.Running = int(r.running.Load())
+		p.Due = int(r.due.Load()) // last: those that run are among them
 		p.Received = r.received.Load()
 		if len(past) > rateOver {
 			past = past[1:]

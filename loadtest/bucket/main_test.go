@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"hostlocal/cmd/testdeps/need"
+	"hostlocal/loadtest/child"
 	"hostlocal/registryd/upstream/hubtest"
 	"hostlocal/s3store"
 	"hostlocal/s3store/s3test"
@@ -66,51 +67,69 @@ func read(t testing.TB, b s3store.Bucket, key string, off, n int64) ([]byte, err
 // is and who may use it.
 func realStore(t testing.TB, name string) (backend string, c s3store.Config) {
 	t.Helper()
-	addr, dir := free(t), t.TempDir()
-	const key, secret = "registryd", "registryd-secret"
-	cmd := exec.Command(need.Binary(t, name), "--port", addr, "--quiet", "posix", dir)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+key, "ROOT_SECRET_KEY="+secret)
-	if name == "minio" {
-		cmd = exec.Command(need.Binary(t, name), "server", "--quiet", "--address", addr, "--console-address", free(t), dir)
-		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+key, "MINIO_ROOT_PASSWORD="+secret, "MINIO_UPDATE=off")
-	}
+	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	for try := 1; ; try++ {
+		c, said := tryStore(t, name, dir)
+		if said == "" {
+			return c.Endpoint, c
+		}
+		if try == 5 || !strings.Contains(said, child.Taken) {
+			t.Fatalf("%s does not start: %s", name, said)
+		}
+	}
+}
+
+// tryStore is realStore on ports that were free a moment ago. If the server ends, said
+// is why.
+func tryStore(t testing.TB, name, dir string) (c s3store.Config, said string) {
+	t.Helper()
+	at, err := child.FreeAddresses(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const key, secret = "registryd", "registryd-secret"
+	cmd := exec.Command(need.Binary(t, name), "--port", at[0], "--quiet", "posix", dir)
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+key, "ROOT_SECRET_KEY="+secret)
+	if name == "minio" {
+		cmd = exec.Command(need.Binary(t, name), "server", "--quiet", "--address", at[0], "--console-address", at[1], dir)
+		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+key, "MINIO_ROOT_PASSWORD="+secret, "MINIO_UPDATE=off")
+	}
+	log, ended := new(bytes.Buffer), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		<-ended
 		if t.Failed() {
-			t.Logf("%s said:\n%s", name, log.String())
+			t.Logf("%s said:\n%s", name, log)
 		}
 	})
-	backend = "http://" + addr
-	c = s3store.Config{URL: "s3://" + s3test.Bucket, Endpoint: backend, Region: "us-east-1", AccessKey: key, SecretKey: secret}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	c = s3store.Config{URL: "s3://" + s3test.Bucket, Endpoint: "http://" + at[0], Region: "us-east-1", AccessKey: key, SecretKey: secret}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		b, err := s3store.OpenBucket(context.Background(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = b.List(context.Background(), "", "", "", 1); err == nil {
-			return backend, c
+		_, err = b.List(context.Background(), "", "", "", 1)
+		select {
+		case <-ended:
+			return c, "it ended: " + log.String()
+		default:
+		}
+		if err == nil {
+			return c, ""
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not answer: %v", name, err)
 		}
 	}
-}
-
-// free is a port that was free a moment ago.
-func free(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -91,8 +91,8 @@ func TestWrongBackendsAreRefused(t *testing.T) {
 // TestASilentStoreIsABrokenConnection: nothing of the proxy's own is in the answers.
 func TestASilentStoreIsABrokenConnection(t *testing.T) {
 	backend := httptest.NewServer(nil)
+	p := before(t, backend.URL, Options{}) // which is not given the port of a server that is gone
 	backend.Close()
-	p := before(t, backend.URL, Options{})
 	if resp, err := http.Get(p.URL + "/images/x"); err == nil {
 		resp.Body.Close()
 		t.Errorf("answered %d", resp.StatusCode)

@@ -17,5 +17,6 @@ func FreeAddresses(n int) ([]string, error) {
 	return all, nil
 }
 
-// Taken is what a server says in its log whose address somebody else took first.
-const Taken = "address already in use"
+// Taken is what a server says in its log whose address somebody else took first: the
+// address, nginx's Address, or MinIO's port.
+const Taken = "already in use"

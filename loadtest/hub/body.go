@@ -181,9 +181,12 @@ func (s *sink) Write(b []byte) (int, error) {
 				return written, err
 			}
 		}
+		if s.sent != nil {
+			s.sent.Add(k) // before: who has the bytes may look at the count
+		}
 		n, err := s.x.w.Write(b[:k])
 		if s.sent != nil {
-			s.sent.Add(int64(n))
+			s.sent.Add(int64(n) - k)
 		}
 		written += n
 		s.pos += int64(n)

@@ -264,7 +264,7 @@ func TestRateIsKeptPerConnectionAndInTotal(t *testing.T) {
 	}
 	within := func(what string, got, want time.Duration) {
 		t.Helper()
-		if got < want*9/10 || got > want*3 { // the upper bound is wide: other work shares the machine
+		if got < want*9/10 || got > want*3+2*time.Second { // the upper bound is wide: other work shares the machine
 			t.Errorf("%s took %v, not about %v", what, got, want)
 		}
 	}

@@ -105,16 +105,13 @@ func TestExperimentsThatCannotBe(t *testing.T) {
 // An upstream that cannot be, because its address is taken, is a fault of the
 // laboratory and not of the contender.
 func TestUpstreamWhoseAddressIsTaken(t *testing.T) {
-	at, err := child.FreeAddresses(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := Experiment{Scenario: herd(t).With(1, 0.01), Upstream: at[0]}.openWorld(t.Context(), t.TempDir())
+	w, err := Experiment{Scenario: herd(t).With(1, 0.01)}.openWorld(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.close()
-	e := Experiment{Scenario: herd(t).With(1, 0.01), Contenders: []string{"http://" + at[0]}, Upstream: at[0]}
+	at := strings.TrimPrefix(w.upstream.URL, "http://")
+	e := Experiment{Scenario: herd(t).With(1, 0.01), Contenders: []string{"http://" + at}, Upstream: at}
 	if _, err := e.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "fake upstream") {
 		t.Errorf("got %v", err)
 	}

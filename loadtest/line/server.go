@@ -195,8 +195,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 func (c *Conn) Write(p []byte) (int, error) {
+	c.counts.Wire.Add(int64(len(p))) // before: who has the bytes may look at the count
 	n, err := c.Conn.Write(p)
-	c.counts.Wire.Add(int64(n))
+	c.counts.Wire.Add(int64(n - len(p)))
 	return n, err
 }
 

@@ -49,8 +49,9 @@ type count struct {
 }
 
 func (c count) Write(b []byte) (int, error) {
+	c.n.Add(int64(len(b))) // before: who has the bytes may look at the count
 	n, err := c.ResponseWriter.Write(b)
-	c.n.Add(int64(n))
+	c.n.Add(int64(n - len(b)))
 	return n, err
 }
 

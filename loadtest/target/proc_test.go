@@ -25,7 +25,7 @@ func TestCostIsWhatTheKernelSays(t *testing.T) {
 	if c.cpu < total(before)-slack || c.cpu > total(after)+slack {
 		t.Errorf("CPU %v, the kernel says %v before and %v after", c.cpu, total(before), total(after))
 	}
-	if c.rss < 1<<20 || c.rss > after.Maxrss<<10 {
+	if c.rss < 1<<20 || c.rss > after.Maxrss<<10+4<<20 { // the kernel counts pages by core, and sums them up now and then
 		t.Errorf("RSS %d, the most was %d", c.rss, after.Maxrss<<10)
 	}
 	if c.threads < 2 || c.descriptors < 3 {

@@ -77,6 +77,7 @@ func TestLedgerIsRightAfterARestart(t *testing.T) {
 		o := newOrigin(int64(1+i*mib), 200+i)
 		got, err := h.pull(o)
 		h.wantRight(o, got, err)
+		h.wantPresent(o)
 	}
 	left := newOrigin(4*mib, 220)
 	left.stall = mib
@@ -112,6 +113,7 @@ func TestPinnedAndReadBlobsStay(t *testing.T) {
 			o := newOrigin(4*mib, seed+i)
 			got, err := h.pull(o)
 			h.wantRight(o, got, err)
+			h.await("the fill's end", h.idle) // else there may be no room for the next one
 		}
 	}
 	flood(310)
@@ -132,10 +134,12 @@ func TestSmallBlobsOutliveAFloodOfLargeOnes(t *testing.T) {
 	small := newOrigin(4000, 400)
 	got, err := h.pull(small)
 	h.wantRight(small, got, err)
+	h.wantPresent(small)
 	for i := range uint64(20) {
 		o := newOrigin(6*mib, 410+i)
 		got, err := h.pull(o)
 		h.wantRight(o, got, err)
+		h.wantPresent(o)
 	}
 	if !h.Has(small.digest) {
 		t.Error("the small blob was evicted")
@@ -147,6 +151,7 @@ func TestSourceThatOnlyClaimsToHaveALargeBlobEvictsNothing(t *testing.T) {
 	kept := newOrigin(8*mib, 500)
 	got, err := h.pull(kept)
 	h.wantRight(kept, got, err)
+	h.wantPresent(kept)
 	liar := newOrigin(28*mib, 501)
 	liar.stall = 0
 	if _, err := h.pull(liar); err == nil {
@@ -386,6 +391,7 @@ func TestFullCacheTakesMoreRightAfterAKill(t *testing.T) {
 		o := newOrigin(7*mib, 1100+i)
 		got, err := h.pull(o)
 		h.wantRight(o, got, err)
+		h.wantPresent(o)
 	}
 	h.Close()
 	if err := os.WriteFile(filepath.Join(h.dir, markFile), []byte("33554432\n"), 0o644); err != nil {

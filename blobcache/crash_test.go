@@ -149,7 +149,7 @@ func traceLife(t *testing.T) *crashDisk {
 	root, trace := filepath.Join(dir, "cache"), filepath.Join(dir, "trace")
 	// A name, a map's header and the mark fit in these many bytes; those of blobs are
 	// known.
-	cmd := exec.Command(strace, "-f", "-xx", "-s", "400", "-o", trace,
+	cmd := exec.Command(strace, "-f", "-xx", "-s", "400", "-o", trace, "-e", "signal=none",
 		"-e", "trace=openat,close,write,pwrite64,ftruncate,fchmod,utimes,utimensat,futimesat,fsync,renameat,unlinkat,mkdirat",
 		os.Args[0], "-test.run", "^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), powerCacheDir+"="+root)

@@ -37,6 +37,11 @@ func (r *traceReader) line(line string) {
 	after := len(r.d.calls)
 	if head, ok := strings.CutSuffix(text, " <unfinished ...>"); ok {
 		r.begun[pid] = begun{head, after}
+		if fd, ok := strings.CutPrefix(head, "close("); ok {
+			// Another thread may be given the number before this call is seen to return.
+			delete(r.fds, strings.TrimSuffix(fd, ")"))
+			r.begun[pid] = begun{}
+		}
 		return
 	}
 	if strings.HasPrefix(text, "<... ") {

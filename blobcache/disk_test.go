@@ -3,6 +3,7 @@ package blobcache
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -129,20 +130,26 @@ func TestWrongBeginningFromTheDiskIsNotGluedToARightEnd(t *testing.T) {
 	h := onTmpfs(t, "64m", Options{Budget: 1 << 30})
 	o := newOrigin(40*mib, 1004)
 	o.part, o.wrong = 1<<40, mib
-	hogged := false
+	hogged, reading := false, make(chan struct{})
 	o.pace = func(off int64) {
 		if off >= 10*mib && !hogged {
 			hogged = true
+			<-reading // else the client has all from a pass, and right
 			o.with(func(o *origin) { o.wrong = -1 })
 			hog(t, filepath.Dir(h.dir))
 		}
 	}
-	got, err := h.pull(o)
-	if err == nil {
-		t.Fatalf("a pull of %d bytes, one of them wrong, ended well", len(got))
+	b, err := h.Get(t.Context(), o.digest, h.want(o, 0))
+	if err != nil {
+		t.Fatal(err)
 	}
+	client := &healer{heal: sync.OnceFunc(func() { close(reading) })}
+	if err := b.CopyRange(t.Context(), client, 0, -1); err == nil {
+		t.Fatalf("a pull of %d bytes, one of them wrong, ended well", client.buf.Len())
+	}
+	b.Close()
 	o.with(func(o *origin) { o.pace = nil })
-	got, err = h.pull(o)
+	got, err := h.pull(o)
 	h.wantRight(o, got, err)
 }
 

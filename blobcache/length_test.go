@@ -54,7 +54,7 @@ func TestLastByteOfTheDescriptorIsHeldBackFromALongerSource(t *testing.T) {
 	h, o := newTester(t, Options{}), newOrigin(2*mib, 2091)
 	wrong := bytes.Clone(o.bytes)
 	wrong[len(wrong)-1] ^= 1
-	longer := &origin{name: "upstream", bytes: append(wrong, make([]byte, mib)...), digest: o.digest, wrong: -1, stall: -1, part: 8 * mib, parallel: 1}
+	longer := &origin{name: "upstream", bytes: append(wrong, make([]byte, mib)...), digest: o.digest, wrong: -1, stall: -1, part: 8 * mib, parallel: 1, patience: patience}
 	b, err := h.Get(t.Context(), o.digest, Want{Size: 2 * mib, Offset: 2*mib - 10, Origin: "test", Sources: []Source{longer}})
 	if err != nil {
 		t.Fatal(err)

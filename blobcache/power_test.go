@@ -35,7 +35,8 @@ func TestPublishOrderSurvivesAPowerLoss(t *testing.T) {
 	strace := need.Binary(t, "strace")
 	dir := filepath.Join(t.TempDir(), "cache")
 	trace := filepath.Join(t.TempDir(), "trace")
-	cmd := exec.Command(strace, "-f", "-y", "-s", "300", "-o", trace, "-e", "trace=fchmod,utimensat,futimesat,utimes,fsync,rename,renameat,renameat2,unlink,unlinkat", os.Args[0], "-test.run", "^"+t.Name()+"$")
+	// Go's signals would cut lines in two.
+	cmd := exec.Command(strace, "-f", "-y", "-s", "300", "-o", trace, "-e", "signal=none", "-e", "trace=fchmod,utimensat,futimesat,utimes,fsync,rename,renameat,renameat2,unlink,unlinkat", os.Args[0], "-test.run", "^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), publishedCacheDir+"="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "ptrace") {

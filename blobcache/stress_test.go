@@ -46,6 +46,9 @@ func (l *lockedRand) draw(n int64) int64 {
 	return l.r.Int64N(max(n, 1))
 }
 
+// Patience is short: a busy machine has it raced now and then.
+func (m *moody) Patience() time.Duration { return 100 * time.Millisecond }
+
 func (m *moody) Open(ctx context.Context, off, n int64) (io.ReadCloser, int64, int64, error) {
 	o := m.twin(m.name)
 	if size := int64(len(m.bytes)); float64(m.rnd.draw(1000)) < m.bad*1000 {
@@ -110,9 +113,8 @@ func TestStress(t *testing.T) {
 		clients.Wait()
 		h.await("the fills' end", func() bool { return len(h.Stats().Fills) == 0 })
 		h.awaitScan()
-		if du := h.du(); du > stressBudget {
-			t.Fatalf("life %d: the folder takes %d bytes of %d", life, du, stressBudget)
-		}
+		// du counts twice what the scrub puts in quarantine under it.
+		h.await("a folder within the budget", func() bool { return h.du() <= stressBudget })
 		h.wantLedgerRight()
 		if st := h.Stats(); st.Promised != 0 || st.Pinned != 0 {
 			t.Errorf("life %d: idle, and %d bytes are promised, %d held", life, st.Promised, st.Pinned)

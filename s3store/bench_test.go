@@ -63,7 +63,7 @@ func TestRangesAreWorthIt(t *testing.T) {
 	}
 	const size = 48 << 20
 	f, s, d := modelled(t, "minio", size)
-	f.SetModel(s3test.Model{FirstByte: 30 * time.Millisecond, Rate: 20 << 20}) // slow enough for a busy machine
+	f.SetModel(s3test.Model{FirstByte: 30 * time.Millisecond, Rate: 12 << 20}) // slow enough for a busy machine
 	start := time.Now()
 	if err := copyRange(t.Context(), s, d, 0, -1); err != nil {
 		t.Fatal(err)

@@ -305,11 +305,22 @@ func (g gated) ReadAt(p []byte, off int64) (int, error) {
 func TestAnUploadIsBegunOnlyWhenBytesCome(t *testing.T) {
 	for first, want := range map[int64]int{1000: 0, earnest: 1} {
 		h := overFolder(t)
+		begun := make(chan struct{}, 1)
+		h.wire.fault(func(op, _ string) error {
+			if op == "create" {
+				begun <- struct{}{}
+			}
+			return nil
+		})
 		body, d := blob(maxSinglePut + 1)
 		src := gated{bytes.NewReader(body), first, make(chan struct{})}
 		done := make(chan error, 1)
 		go func() { done <- h.PutBlob(t.Context(), d, int64(len(body)), src) }()
-		time.Sleep(100 * time.Millisecond)
+		if want > 0 {
+			<-begun
+		} else {
+			time.Sleep(100 * time.Millisecond)
+		}
 		if n := h.wire.count()["create"]; n != want {
 			t.Errorf("%d uploads were begun with %d bytes there", n, first)
 		}

@@ -32,13 +32,21 @@ func newExamination() *examination {
 func (e *examination) stale() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.began.IsZero() || time.Since(e.began) > knownFor
+	return e.isStale()
 }
 
-// begin forgets everything and relies on a marker that says t, or on none.
+// isStale is stale for those who hold mu.
+func (e *examination) isStale() bool { return e.began.IsZero() || time.Since(e.began) > knownFor }
+
+// begin forgets everything and relies on a marker that says t, or on none. Of several
+// calls that read the marker at once the first does: another may have looked into
+// manifests since.
 func (e *examination) begin(t time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.isStale() {
+		return
+	}
 	e.began, e.marker, e.through = time.Now(), t, t
 	clear(e.recent)
 	clear(e.kept)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"hostlocal/cmd/testdeps/need"
 	"hostlocal/manifest"
@@ -36,25 +34,18 @@ func stockConfig(t testing.TB, dir, addr string) string {
 
 // stockRegistry runs distribution's registry over the folder.
 func stockRegistry(t testing.TB, dir string) string {
-	bin, addr := need.Binary(t, "registry"), freePort(t)
-	config := stockConfig(t, dir, addr)
-	cmd := exec.Command(bin, "serve", config)
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // nothing tells when it listens
-		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-			c.Close()
-			break
+	bin := need.Binary(t, "registry")
+	addr := serve(t, func(addr string) *exec.Cmd {
+		cmd := exec.Command(bin, "serve", stockConfig(t, dir, addr))
+		cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+		return cmd
+	}, func(addr string) error {
+		resp, err := http.Get("http://" + addr + "/v2/")
+		if err == nil {
+			resp.Body.Close()
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the registry does not listen: %s", output.String())
-		}
-	}
+		return err
+	})
 	return "http://" + addr + "/v2/"
 }
 

@@ -31,53 +31,82 @@ const realKey, realSecret = "registryd", "registryd-secret"
 
 // startMinio runs a real MinIO and returns how to reach a fresh bucket in it.
 func startMinio(t testing.TB) func(client string) s3store.Config {
-	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(need.Binary(t, "minio"), "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir),
-		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
-		"MINIO_ROOT_USER="+realKey, "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
+	binary := need.Binary(t, "minio")
+	return start(t, func(addr, dir string) *exec.Cmd {
+		return exec.Command(binary, "server", "--quiet", "--address", addr, "--console-address", freePort(t), dir)
+	}, "MINIO_ROOT_USER="+realKey, "MINIO_ROOT_PASSWORD="+realSecret, "MINIO_UPDATE=off")
 }
 
 // startVersity runs a real versitygw over a folder.
 func startVersity(t testing.TB) func(client string) s3store.Config {
-	addr, dir := freePort(t), t.TempDir()
-	return start(t, addr, exec.Command(need.Binary(t, "versitygw"), "--port", addr, "--quiet", "posix", dir),
-		func() error { return os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755) },
-		"ROOT_ACCESS_KEY="+realKey, "ROOT_SECRET_KEY="+realSecret)
+	binary := need.Binary(t, "versitygw")
+	return start(t, func(addr, dir string) *exec.Cmd {
+		return exec.Command(binary, "--port", addr, "--quiet", "posix", dir)
+	}, "ROOT_ACCESS_KEY="+realKey, "ROOT_SECRET_KEY="+realSecret)
 }
 
 // start runs the server until the test ends. Its bucket is a folder for both.
-func start(t testing.TB, addr string, cmd *exec.Cmd, bucket func() error, env ...string) func(client string) s3store.Config {
+func start(t testing.TB, command func(addr, dir string) *exec.Cmd, env ...string) func(client string) s3store.Config {
 	t.Helper()
-	if err := bucket(); err != nil {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, s3test.Bucket), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd.Path, log.String())
-		}
-	})
-	config := func(client string) s3store.Config {
+	config := func(addr, client string) s3store.Config {
 		return s3store.Config{URL: "s3://" + s3test.Bucket, Endpoint: "http://" + addr, Region: "us-east-1", Client: client,
 			AccessKey: realKey, SecretKey: realSecret}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		b, err := s3store.OpenBucket(context.Background(), config("aws"))
-		if err != nil {
+	addr := serve(t, func(addr string) *exec.Cmd {
+		cmd := command(addr, dir)
+		cmd.Env = append(os.Environ(), env...)
+		return cmd
+	}, func(addr string) error {
+		_, err := mustOpen(t, config(addr, "aws")).List(context.Background(), "", "", "", 1)
+		return err
+	})
+	return func(client string) s3store.Config { return config(addr, client) }
+}
+
+// serve runs a server until the test ends, and returns its address once ask says that
+// it answers there. It begins anew where somebody else was given the port meanwhile.
+func serve(t testing.TB, command func(addr string) *exec.Cmd, ask func(addr string) error) string {
+	t.Helper()
+	for try := 1; ; try++ {
+		addr := freePort(t)
+		cmd, log, ended := command(addr), new(bytes.Buffer), make(chan struct{})
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err = b.List(context.Background(), "", "", "", 1); err == nil {
-			return config
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not answer: %v", cmd.Path, err)
+		go func() {
+			cmd.Wait()
+			close(ended)
+		}()
+		t.Cleanup(func() {
+			cmd.Process.Kill()
+			<-ended
+			if t.Failed() {
+				t.Logf("%s said:\n%s", cmd.Path, log)
+			}
+		})
+		deadline := time.After(time.Minute)
+	asking:
+		for {
+			err := ask(addr)
+			select {
+			case <-ended:
+				if try == 5 || !bytes.Contains(log.Bytes(), []byte("already in use")) {
+					t.Fatalf("%s has ended: %s", cmd.Path, log)
+				}
+				break asking
+			case <-deadline:
+				t.Fatalf("%s does not answer: %v", cmd.Path, err)
+			default:
+			}
+			if err == nil {
+				return addr
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
 }

@@ -40,7 +40,8 @@ var fourParts = sync.OnceValue(func() []byte {
 
 func newResumer(t *testing.T) *resumer {
 	s := s3test.New(t)
-	r := &resumer{T: t, server: s, Store: s3store.New(mustOpen(t, s.Config("minio")), s3store.Options{Mirror: true})}
+	r := &resumer{T: t, server: s}
+	r.start()
 	t.Cleanup(func() { r.Close() })
 	r.body = fourParts()
 	r.d = manifest.DigestOf(r.body)
@@ -53,6 +54,10 @@ func newResumer(t *testing.T) *resumer {
 		return nil
 	})
 	return r
+}
+
+func (r *resumer) start() {
+	r.Store = s3store.New(mustOpen(r, r.server.Config("minio")), s3store.Options{Mirror: true})
 }
 
 // run resumes, and calls each after every note.
@@ -86,6 +91,9 @@ func (r *resumer) interrupted(body []byte) int {
 	if err == nil || len(r.notes) < 3 {
 		r.Fatalf("%v, with the notes %q", err, r.notes)
 	}
+	r.Close() // the server may come to a part late: it must not count among those sent later
+	eventually(r, "the end of its connections", func() bool { return r.server.Open() == 0 })
+	r.start()
 	return len(r.notes) - 1
 }
 

@@ -102,13 +102,11 @@ func (s *Server) sendBody(w io.Writer, r *http.Request, rep *reply, f *Fault, mo
 			p = append([]byte(nil), p...)
 			p[flip-off] ^= 0xff
 		}
+		// Who has the last byte may look at the figures before the write returns here.
+		s.sending(rep, int64(len(p)), off+int64(len(p)) == rep.body.size)
 		n, err := w.Write(p)
-		s.locked(func() {
-			if rep.key != "" {
-				s.bytes[rep.key] += int64(n)
-			}
-		})
 		if err != nil {
+			s.sending(rep, int64(n-len(p)), false)
 			return
 		}
 		if off += int64(n); model.Rate > 0 {
@@ -118,6 +116,20 @@ func (s *Server) sendBody(w io.Writer, r *http.Request, rep *reply, f *Fault, mo
 			}
 		}
 	}
+}
+
+// sending counts n bytes of an answer's body; last says that its request is no more in
+// work then.
+func (s *Server) sending(rep *reply, n int64, last bool) {
+	s.locked(func() {
+		if rep.key != "" {
+			s.bytes[rep.key] += n
+		}
+		if last {
+			rep.over = true
+			s.active--
+		}
+	})
 }
 
 // sendUnframed answers over the bare connection, so that only its end ends the

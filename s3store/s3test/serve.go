@@ -53,6 +53,7 @@ type reply struct {
 	header http.Header
 	body   content
 	key    string // whose bytes the body is, for Sent
+	over   bool   // its request does not count as one in work any more
 }
 
 func answer(status int) *reply { return &reply{status: status, header: http.Header{}} }
@@ -88,7 +89,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.peak = max(s.peak, s.active)
 		choose, model, quirks = s.fault, s.model, s.quirks
 	})
-	defer s.locked(func() { s.active-- })
+	rep := &reply{}
+	defer s.locked(func() {
+		if !rep.over {
+			s.active--
+		}
+	})
 	var f Fault
 	if choose != nil {
 		if chosen := choose(r); chosen != nil {
@@ -104,7 +110,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.StallBefore {
 		s.stall(r)
 	}
-	rep := s.work(op, r, quirks, model, &f)
+	rep = s.work(op, r, quirks, model, &f)
 	s.send(w, r, rep, &f, model)
 }
 

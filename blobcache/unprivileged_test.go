@@ -23,7 +23,8 @@ func (h *tester) asNobody(do func() error) error {
 			h.Fatal(err)
 		}
 	}
-	h.awaitScan() // it writes files and renames them
+	h.awaitScan()
+	h.await("the mark", func() bool { return h.aheadNow() >= markStep/2 }) // it is a file that is renamed
 	err := filepath.Walk(h.dir, func(path string, _ os.FileInfo, err error) error {
 		return errors.Join(err, os.Lchown(path, nobody, nobody))
 	})

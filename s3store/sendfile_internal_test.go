@@ -32,7 +32,7 @@ func TestAPartThatIsSentAgainIsTheSamePart(t *testing.T) {
 	for _, client := range []string{"aws", "minio"} {
 		for name, source := range map[string]io.ReaderAt{"file": f, "memory": bytes.NewReader(all)} {
 			t.Run(client+" "+name, func(t *testing.T) {
-				var asked, right atomic.Int32
+				var asked, right, wrong atomic.Int32
 				srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if asked.Add(1)%2 == 1 {
 						io.CopyN(io.Discard, r.Body, 1<<20)
@@ -46,8 +46,12 @@ func TestAPartThatIsSentAgainIsTheSamePart(t *testing.T) {
 						return
 					}
 					time.Sleep(100 * time.Millisecond) // the first is closed by the client meanwhile
-					if got, err := io.ReadAll(r.Body); err == nil && bytes.Equal(got, all[size:2*size]) {
+					switch got, err := io.ReadAll(r.Body); {
+					case err != nil:
+					case bytes.Equal(got, all[size:2*size]):
 						right.Add(1)
+					default:
+						wrong.Add(1)
 					}
 					w.Header().Set("ETag", `"x"`)
 				}))
@@ -56,14 +60,14 @@ func TestAPartThatIsSentAgainIsTheSamePart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				const times = 5
-				for range times {
+				for range 5 {
+					// It may break off before the client has read why: that is tried again above.
 					if _, err := b.UploadPart(t.Context(), "key", "id", 2, newSection(source, size, size), size); err != nil {
-						t.Error(err)
+						t.Log(err)
 					}
 				}
-				if n := right.Load(); n != times {
-					t.Errorf("%d of %d parts came as they are", n, times)
+				if wrong.Load() > 0 || right.Load() == 0 {
+					t.Errorf("%d parts came as they are, and %d as others", right.Load(), wrong.Load())
 				}
 			})
 		}

@@ -18,15 +18,14 @@ import (
 
 // The bounds of a stop, which together stay below the 5 s after which a
 // supervisor may use force. Breaking off is safe: a client resumes or retries,
-// and a fill is picked up at the next start.
-const (
-	answersLimit = 3 * time.Second // for answers under way
-	workLimit    = time.Second     // for write-backs and fills to note where they are
+// and a fill is picked up at the next start. The last two are longer for daemons
+// in the process of the tests, where the work that one leaves behind meets what
+// comes next, and its forced end would be that of all.
+var (
+	answersLimit = 3 * time.Second         // for answers under way
+	workLimit    = time.Second             // for write-backs and fills to note where they are
+	stopLimit    = 4500 * time.Millisecond // for all of it, on a disk that hangs too
 )
-
-// stopLimit bounds all of it, on a disk that hangs too. It is longer for daemons in the
-// process of the tests, all of which would end with one of them.
-var stopLimit = 4500 * time.Millisecond
 
 // memoryLimit is what the Go runtime tries to stay below, in bytes, unless
 // GOMEMLIMIT says otherwise. The bytes of images pass from file to socket without

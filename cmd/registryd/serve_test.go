@@ -24,7 +24,7 @@ import (
 // the tests. The program registryd is this binary too, and keeps its limit.
 func init() {
 	if filepath.Base(os.Args[0]) != "registryd" {
-		stopLimit = time.Minute
+		workLimit, stopLimit = 30*time.Second, time.Minute
 	}
 }
 

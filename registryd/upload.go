@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"hostlocal/blobcache"
+	"hostlocal/manifest"
 )
 
 // errGone says that what was to be written is not on this disk any more.
@@ -37,11 +38,11 @@ func (w *writer) writeManifest(ctx context.Context, x write) error {
 	if len(x.Tags) > 0 && len(tags) == 0 {
 		return nil
 	}
-	m, err := w.load(x.Digest)
+	body, err := w.body(ctx, x)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errGone, err)
+		return err
 	}
-	if err := w.store.PutManifest(ctx, x.Repo, x.Digest, m.Body); err != nil {
+	if err := w.store.PutManifest(ctx, x.Repo, x.Digest, body); err != nil {
 		return fmt.Errorf("writing manifest %s of %s: %w", x.Digest, x.Repo, err)
 	}
 	for _, tag := range tags {
@@ -53,6 +54,23 @@ func (w *writer) writeManifest(ctx context.Context, x write) error {
 		}
 	}
 	return nil
+}
+
+// body returns the bytes of a manifest: from this disk, or from the bucket, where a kill
+// came when they were there, its link was not, and the disk had not got them yet.
+func (w *writer) body(ctx context.Context, x write) ([]byte, error) {
+	m, err := w.load(x.Digest)
+	if err == nil {
+		return m.Body, nil
+	}
+	body, there := w.store.Manifest(ctx, x.Repo, x.Digest)
+	switch {
+	case there == nil:
+		return body, nil
+	case errors.Is(there, fs.ErrNotExist), errors.Is(there, manifest.ErrMismatch):
+		return nil, fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil, fmt.Errorf("asking the bucket for manifest %s of %s: %w", x.Digest, x.Repo, there)
 }
 
 // unsaid are the tags of x of which the bucket does not say that they stand for

@@ -2,6 +2,7 @@ package registryd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -194,6 +195,40 @@ func TestAManifestIsOwedBeforeItIsOnTheDisk(t *testing.T) {
 			w.t.Fatalf("it is not in the bucket: %v", err)
 		}
 	})
+}
+
+// A kill may come when the bucket has a manifest's bytes and not its link, and this disk
+// has not got them yet: whoever gets it next has it from the bucket, and does not owe it.
+func TestAManifestThatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		within(t, func(w *world) {
+			im := w.hub.push(w.t, "library/app:v1", "one")
+			w.stop()
+			line, err := json.Marshal(record{write: write{Repo: "docker.io/library/app", Digest: im.d, Manifest: true}})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(w.dir, "pending"), append(line, '\n'), 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+			if there {
+				w.bucket.data.Lock()
+				w.bucket.blobs[im.d] = im.body
+				w.bucket.data.Unlock()
+			}
+			w.bucket.fail("MANIFEST", errOutage)
+			w.start()
+			time.Sleep(time.Minute)
+			w.bucket.heal()
+			time.Sleep(2 * retryMost)
+			if ok, err := w.bucket.HasManifest(w.t.Context(), "docker.io/library/app", im.d); ok != there || err != nil {
+				w.t.Errorf("its bytes are there: %v, its link: %v, %v", there, ok, err)
+			}
+			if !w.idle() {
+				w.t.Error("something is owed")
+			}
+		})
+	}
 }
 
 func TestAReadOnlyBucketIsNoTrouble(t *testing.T) {

@@ -94,7 +94,7 @@ func (w *writer) unsaid(ctx context.Context, x write) (tags []string, err error)
 func (w *writer) writeBlob(ctx context.Context, x write) error {
 	b, err := w.disk.Join(ctx, x.Digest)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errGone, err)
+		return w.linkBlob(ctx, x, err)
 	}
 	defer b.Close()
 	r := &followed{ctx: ctx, blob: b}
@@ -110,6 +110,22 @@ func (w *writer) writeBlob(ctx context.Context, x write) error {
 		}
 		return fmt.Errorf("writing blob %s: %w", x.Digest, err)
 	}
+	return w.link(ctx, x)
+}
+
+// linkBlob is writeBlob for a blob that is gone from this disk: the bucket may have its
+// bytes all the same, where a kill came between them and the link.
+func (w *writer) linkBlob(ctx context.Context, x write, gone error) error {
+	switch _, err := w.store.StatBlob(ctx, x.Digest); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", errGone, gone)
+	case err != nil:
+		return fmt.Errorf("asking the bucket for blob %s: %w", x.Digest, err)
+	}
+	return w.link(ctx, x)
+}
+
+func (w *writer) link(ctx context.Context, x write) error {
 	if err := w.store.LinkLayer(ctx, x.Repo, x.Digest); err != nil {
 		return fmt.Errorf("linking %s in %s: %w", x.Digest, x.Repo, err)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hostlocal/manifest"
 )
 
 // wantInBucket checks that the bucket serves all of im as docker.io/<name>.
@@ -197,32 +199,40 @@ func TestAManifestIsOwedBeforeItIsOnTheDisk(t *testing.T) {
 	})
 }
 
-// A kill may come when the bucket has a manifest's bytes and not its link, and this disk
-// has not got them yet: whoever gets it next has it from the bucket, and does not owe it.
-func TestAManifestThatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
+// A kill may come when the bucket has the bytes of something and not its link, and this
+// disk has not got them yet: whoever gets it next has it from the bucket, and does not owe
+// it.
+func TestWhatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		within(t, func(w *world) {
-			im := w.hub.push(w.t, "library/app:v1", "one")
+			im, repo := w.hub.push(w.t, "library/app:v1", "one"), "docker.io/library/app"
+			layer := manifest.DigestOf(im.layer)
 			w.stop()
-			line, err := json.Marshal(record{write: write{Repo: "docker.io/library/app", Digest: im.d, Manifest: true}})
-			if err != nil {
-				w.t.Fatal(err)
+			var lines []byte
+			for _, x := range []write{{Repo: repo, Digest: im.d, Manifest: true}, {Repo: repo, Digest: layer, Size: int64(len(im.layer))}} {
+				line, err := json.Marshal(record{write: x})
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				lines = append(append(lines, line...), '\n')
 			}
-			if err := os.WriteFile(filepath.Join(w.dir, "pending"), append(line, '\n'), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(w.dir, "pending"), lines, 0o600); err != nil {
 				w.t.Fatal(err)
 			}
 			if there {
 				w.bucket.data.Lock()
-				w.bucket.blobs[im.d] = im.body
+				w.bucket.blobs[im.d], w.bucket.blobs[layer] = im.body, im.layer
 				w.bucket.data.Unlock()
 			}
-			w.bucket.fail("MANIFEST", errOutage)
+			w.bucket.fail("", errOutage)
 			w.start()
 			time.Sleep(time.Minute)
 			w.bucket.heal()
 			time.Sleep(2 * retryMost)
-			if ok, err := w.bucket.HasManifest(w.t.Context(), "docker.io/library/app", im.d); ok != there || err != nil {
-				w.t.Errorf("its bytes are there: %v, its link: %v, %v", there, ok, err)
+			linked, err := w.bucket.HasManifest(w.t.Context(), repo, im.d)
+			_, lerr := w.bucket.LayerLink(w.t.Context(), repo, layer)
+			if err != nil || linked != there || (lerr == nil) != there {
+				w.t.Errorf("the bytes are there: %v, the manifest's link: %v, %v, the layer's: %v", there, linked, err, lerr)
 			}
 			if !w.idle() {
 				w.t.Error("something is owed")

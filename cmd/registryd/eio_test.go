@@ -92,17 +92,25 @@ func TestFailingDisk(t *testing.T) {
 		if fault.size == 0 {
 			image = h.up.AddImage("library/app", fmt.Sprint("v", n), h.up.Layer(large))
 		}
-		t.Run(name, func(t *testing.T) { h.failing(t, p, fault, image) })
+		t.Run(name, func(t *testing.T) { h.failing(t, &p, fault, image) })
 	}
 }
 
-// failing pulls the image's layer while the disk fails as it says, and then again.
-func (h *host) failing(t *testing.T, p *program, fault diskFault, image hubtest.Image) {
+// failing pulls the image's layer while the disk fails as it says, and then again. Another
+// daemon may be p afterwards.
+func (h *host) failing(t *testing.T, p **program, fault diskFault, image hubtest.Image) {
 	layer := image.Layers[0]
 	h.resolve(image.Name())
 	if fault.present {
 		check(t, h.resumed(image.Repo, layer))
 		h.awaitKept(layer.Digest)
+		// The writing to the bucket may have read it, of a small one into memory.
+		h.await("nothing to be owed", func() bool {
+			fi, err := os.Stat(filepath.Join(h.dir, pendingFile))
+			return err == nil && fi.Size() == 0
+		})
+		h.stop()
+		*p = h.launch()
 	}
 	ended := func(results ...string) (n float64) {
 		for _, r := range results {
@@ -112,7 +120,7 @@ func (h *host) failing(t *testing.T, p *program, fault diskFault, image hubtest.
 	}
 	damaged := h.damaged()
 	failed, all := ended("storage", "passed"), ended("storage", "passed", "ok")
-	end := inject(t, p.cmd.Process.Pid, fault.calls, cmp.Or(fault.err, "EIO"), fault.on(h.filesOf(layer.Digest)))
+	end := inject(t, (*p).cmd.Process.Pid, fault.calls, cmp.Or(fault.err, "EIO"), fault.on(h.filesOf(layer.Digest)))
 	for range 2 {
 		if err := h.resumed(image.Repo, layer); err != nil {
 			t.Errorf("while the disk fails: %v", err)

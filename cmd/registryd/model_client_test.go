@@ -225,7 +225,9 @@ func (w *world) stored(repo *modelRepo, d manifest.Digest) bool {
 		link = "_manifests/revisions"
 	}
 	_, linked := w.s3.Get(fmt.Sprintf("docker/registry/v2/repositories/docker.io/%s/%s/%s/%s/link", repo.name, link, d.Algorithm(), d.Hex()))
-	if !linked {
+	if !linked && !w.refused.Load() {
+		// A bucket that began to refuse between some bytes and their link keeps the bytes,
+		// of which nobody knows then that they lack something.
 		return false
 	}
 	_, there := w.s3.Get(blobKey(d))

@@ -71,7 +71,8 @@ func makeFolders(dir string) error {
 // lockFolder takes the folder for this process and checks its layout version. The
 // lock ends when the file is closed, so also when the process is killed.
 func lockFolder(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	// Not for writing: a disk on which nobody writes may become read-only.
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -72,18 +72,29 @@ func makeFolders(dir string) error {
 // lock ends when the file is closed, so also when the process is killed.
 func lockFolder(dir string) (*os.File, error) {
 	// Not for writing: a disk on which nobody writes may become read-only.
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
+	f, err := lock(filepath.Join(dir, lockFile), os.O_RDONLY)
+	if errors.Is(err, unix.EBADF) {
+		f, err = lock(filepath.Join(dir, lockFile), os.O_RDWR) // on NFS, flock(2) says
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+	if err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%w: %s (stop it, or set cache.dir to another folder)", ErrLocked, dir)
 		}
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}
 	if err := checkVersion(filepath.Join(dir, versionFile)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func lock(path string, mode int) (*os.File, error) {
+	f, err := os.OpenFile(path, mode|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		return nil, err
 	}

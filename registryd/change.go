@@ -51,7 +51,8 @@ type Put struct {
 //
 // When it returns without an error the bucket has all of it and this host knows it.
 // A failure may leave the manifest there, but no tag that stands for less, unless another
-// host deletes it at the same moment; to push it again is always right. What it does not take is an errcode.Error.
+// host deletes it at the same moment; to push it again is always right. What it does not
+// take is an errcode.Error.
 func (g *Registry) PutManifest(ctx context.Context, repo Repository, p Put) (*manifest.Manifest, error) {
 	body, done, err := g.readPush(ctx, p.Body, p.Size)
 	if err != nil {

@@ -116,8 +116,8 @@ func (w *writer) writeBlob(ctx context.Context, x write) error {
 // linkBlob is writeBlob for a blob that is gone from this disk: the bucket may have its
 // bytes all the same, where a kill came between them and the link.
 func (w *writer) linkBlob(ctx context.Context, x write, gone error) error {
-	switch _, err := w.store.StatBlob(ctx, x.Digest); {
-	case errors.Is(err, fs.ErrNotExist):
+	switch size, err := w.store.StatBlob(ctx, x.Digest); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && x.Size >= 0 && size != x.Size:
 		return fmt.Errorf("%w: %w", errGone, gone)
 	case err != nil:
 		return fmt.Errorf("asking the bucket for blob %s: %w", x.Digest, err)

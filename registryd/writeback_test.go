@@ -203,7 +203,8 @@ func TestAManifestIsOwedBeforeItIsOnTheDisk(t *testing.T) {
 // disk has not got them yet: whoever gets it next has it from the bucket, and does not owe
 // it.
 func TestWhatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
-	for _, there := range []bool{true, false} {
+	for _, has := range []string{"all", "less of the layer", "nothing"} {
+		there, whole := has != "nothing", has == "all"
 		within(t, func(w *world) {
 			im, repo := w.hub.push(w.t, "library/app:v1", "one"), "docker.io/library/app"
 			layer := manifest.DigestOf(im.layer)
@@ -222,6 +223,9 @@ func TestWhatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
 			if there {
 				w.bucket.data.Lock()
 				w.bucket.blobs[im.d], w.bucket.blobs[layer] = im.body, im.layer
+				if !whole {
+					w.bucket.blobs[layer] = im.layer[:100]
+				}
 				w.bucket.data.Unlock()
 			}
 			w.bucket.fail("", errOutage)
@@ -231,8 +235,8 @@ func TestWhatAKillLeftWithoutItsLinkGetsIt(t *testing.T) {
 			time.Sleep(2 * retryMost)
 			linked, err := w.bucket.HasManifest(w.t.Context(), repo, im.d)
 			_, lerr := w.bucket.LayerLink(w.t.Context(), repo, layer)
-			if err != nil || linked != there || (lerr == nil) != there {
-				w.t.Errorf("the bytes are there: %v, the manifest's link: %v, %v, the layer's: %v", there, linked, err, lerr)
+			if err != nil || linked != there || (lerr == nil) != whole {
+				w.t.Errorf("the bucket has %s; the manifest's link: %v, %v, the layer's: %v", has, linked, err, lerr)
 			}
 			if !w.idle() {
 				w.t.Error("something is owed")
